@@ -1,0 +1,44 @@
+# The two commands of the README: `make demo` and `make test`. The rest is for people who change Chiffon.
+
+SHELL := /bin/sh
+CARGO ?= cargo
+ENVS := .venv
+TEST_FEATURES := --features chiffon-schemas/crash-points
+
+.PHONY: help demo test check fmt lint gen evals bench clean-venv
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
+
+demo: $(ENVS)/ansible-2.19/.ready ## Follow one sentence from a push to a record of a real run (ASK=1: you merge)
+	@$(CARGO) build --quiet --package chiffon
+	@ASK="$(ASK)" sh tests/tools/demo.sh "$(CURDIR)"
+
+test: $(ENVS)/ansible-2.19/.ready $(ENVS)/ansible-2.14/.ready ## Run every test
+	$(CARGO) build --workspace $(TEST_FEATURES)
+	$(CARGO) test --workspace $(TEST_FEATURES)
+
+check: fmt lint ## Formatting, lints and generated files
+
+fmt:
+	$(CARGO) fmt --all --check
+
+lint:
+	$(CARGO) clippy --workspace --all-targets $(TEST_FEATURES) -- -D warnings
+	$(CARGO) run --quiet --package chiffon-schemas --bin chiffon-gen $(TEST_FEATURES) -- --check
+
+gen: ## Write schemas/json and docs/diagnostics.md from the types
+	$(CARGO) run --quiet --package chiffon-schemas --bin chiffon-gen
+
+evals: ## Score the planner on the golden sentences
+	$(CARGO) run --quiet --package chiffon-planner --bin chiffon-evals
+
+bench: $(ENVS)/ansible-2.19/.ready ## Measure B1, B2, B7 and B9 beside their floors
+	$(CARGO) build --release --package chiffon
+	python3 tests/bench/bench.py "$(CURDIR)"
+
+$(ENVS)/ansible-%/.ready: tests/tools/ansible-env.sh
+	@sh tests/tools/ansible-env.sh $* "$(ENVS)/ansible-$*"
+
+clean-venv:
+	rm -rf $(ENVS)

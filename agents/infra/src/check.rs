@@ -1,0 +1,145 @@
+//! What the agent reads in git before it claims an order, and again before it starts (S1): the approving commit, the
+//! plan's own bytes, and every pin of it in the infra repository. The order itself is believed in nothing.
+
+use std::path::PathBuf;
+
+use chiffon_requests::{RefName, Repo};
+use chiffon_schemas::{InvalidId, Oid, Order, Pin, Plan, RepoPath, blob_oid, read_plan};
+
+use crate::AnsibleConfig;
+use crate::agree::{Disagreement, agree};
+
+/// The most bytes that a plan takes.
+const MAX_PLAN_BYTES: u64 = 256 * 1024;
+
+/// Why an order is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// A repository can't be read.
+    #[error("can't read {}: {source}", path.display())]
+    Git {
+        /// The repository.
+        path: PathBuf,
+        /// Why.
+        source: chiffon_requests::Error,
+    },
+    /// The configured branch is none.
+    #[error("the agent's main branch: {0}")]
+    Branch(#[from] InvalidId),
+    /// There is no main branch.
+    #[error("the requests repository has no branch `{0}`")]
+    NoMain(String),
+    /// The commit does not approve.
+    #[error("commit {0} is neither `main` nor an ancestor of it")]
+    NotOnMain(Oid),
+    /// The plan is not what that commit holds.
+    #[error("commit {commit} does not hold plan {plan} at {path}")]
+    NotThere {
+        /// The approving commit.
+        commit: Oid,
+        /// Where the plan should lie.
+        path: RepoPath,
+        /// The plan.
+        plan: Oid,
+    },
+    /// The bytes that git gave are not what their id says.
+    #[error("the bytes of plan {0} are not what its id says")]
+    Bytes(Oid),
+    /// The plan can't be read.
+    #[error("{path} is not a plan: {why}")]
+    NoPlan {
+        /// Where it lies.
+        path: RepoPath,
+        /// The first mistake in it.
+        why: String,
+    },
+    /// The request that the plan answers has changed.
+    #[error("{path} is not the request that the plan answers")]
+    Request {
+        /// The request.
+        path: RepoPath,
+    },
+    /// The order is not the plan's.
+    #[error(transparent)]
+    Order(#[from] Disagreement),
+    /// The infra commit has another tree.
+    #[error("infra commit {commit} has tree {found}, the plan pins {pinned}")]
+    Tree {
+        /// The commit.
+        commit: Oid,
+        /// Its tree.
+        found: Oid,
+        /// The plan's.
+        pinned: Oid,
+    },
+    /// Something that the plan read is different.
+    #[error("{path} is {found} at the pinned commit, the plan pins {pinned}")]
+    Pin {
+        /// The path.
+        path: RepoPath,
+        /// What is there.
+        found: String,
+        /// What should be.
+        pinned: String,
+    },
+}
+
+/// Checks an order against both repositories. Blocks for some milliseconds.
+///
+/// # Errors
+/// The first thing that is not what was merged.
+pub fn check(config: &AnsibleConfig, order: &Order, ansible_core: Option<&str>) -> Result<(), Refused> {
+    let plan = approved_plan(config, order)?;
+    agree(order, &plan, ansible_core)?;
+    pins_hold(config, &plan)
+}
+
+/// The plan that the approving commit holds, from its own bytes.
+fn approved_plan(config: &AnsibleConfig, order: &Order) -> Result<Plan, Refused> {
+    let git = |source| Refused::Git { path: config.requests_repo.clone(), source };
+    let repo = Repo::open(&config.requests_repo).map_err(git)?;
+    let main = RefName::branch(&config.main_branch)?;
+    let tip = repo.reference(&main).map_err(git)?.ok_or_else(|| Refused::NoMain(config.main_branch.clone()))?;
+    let Order { key, approved_by, plan_path, .. } = order;
+    if *approved_by != tip && !repo.is_ancestor(approved_by, &tip).map_err(git)? {
+        return Err(Refused::NotOnMain(approved_by.clone()));
+    }
+    if repo.blob_at(approved_by, plan_path).map_err(git)?.is_none_or(|entry| entry.oid != key.plan) {
+        let (commit, path, plan) = (approved_by.clone(), plan_path.clone(), key.plan.clone());
+        return Err(Refused::NotThere { commit, path, plan });
+    }
+    let bytes = repo.read_blob(&key.plan, MAX_PLAN_BYTES).map_err(git)?;
+    if key.plan.as_str().len() == 40 && blob_oid(&bytes) != key.plan {
+        return Err(Refused::Bytes(key.plan.clone()));
+    }
+    let plan = read_plan(plan_path.as_str(), &bytes).map_err(|mistakes| Refused::NoPlan {
+        path: plan_path.clone(),
+        why: mistakes.first().map(|mistake| mistake.message.clone()).unwrap_or_default(),
+    })?;
+    let request = &plan.metadata.request;
+    if repo.blob_at(approved_by, &request.path).map_err(git)?.is_none_or(|entry| entry.oid != request.oid) {
+        return Err(Refused::Request { path: request.path.clone() });
+    }
+    Ok(plan)
+}
+
+/// The infra repository has the pinned commit, with the pinned tree, and in it every path is what the plan read.
+fn pins_hold(config: &AnsibleConfig, plan: &Plan) -> Result<(), Refused> {
+    let git = |source| Refused::Git { path: config.infra_repo.clone(), source };
+    let repo = Repo::open(&config.infra_repo).map_err(git)?;
+    let infra = &plan.spec.infra;
+    let found = repo.tree_of(&infra.commit).map_err(git)?;
+    if found != infra.tree {
+        return Err(Refused::Tree { commit: infra.commit.clone(), found, pinned: infra.tree.clone() });
+    }
+    for (path, pin) in &plan.spec.reads {
+        let found = match repo.entry_at(&infra.commit, path).map_err(git)? {
+            None => Pin::Absent,
+            Some(entry) => Pin::Object(entry.oid),
+        };
+        if &found != pin {
+            return Err(Refused::Pin { path: path.clone(), found: found.into(), pinned: pin.clone().into() });
+        }
+    }
+    Ok(())
+}

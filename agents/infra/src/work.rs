@@ -1,0 +1,84 @@
+//! The infra agent's work as the agent's loop sees it: check an order, check it out, run it.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use chiffon_requests::{Repo, WalkLimits};
+use chiffon_runtime::{RunContext, Work};
+use chiffon_schemas::{AgentKind, Order, Outcome};
+
+use crate::check::check;
+use crate::run::{Playbook, run_playbook};
+use crate::version::probe_version;
+use crate::{AnsibleConfig, verdict};
+
+/// Runs Ansible playbooks.
+#[derive(Debug, Clone)]
+pub struct Ansible {
+    config: Arc<AnsibleConfig>,
+    /// The full version of ansible-core; `None` inside where there is none.
+    version: Arc<OnceLock<Option<String>>>,
+}
+
+impl Ansible {
+    /// Takes its settings, and begins to ask the program for its version where that is not remembered.
+    pub fn new(config: AnsibleConfig) -> Self {
+        let work = Self { config: Arc::new(config), version: Arc::default() };
+        let asking = work.clone();
+        // Asking may take half a second of Python; whoever needs the answer waits for what is left of it.
+        std::thread::spawn(move || asking.ansible_core());
+        work
+    }
+
+    async fn blocking<T: Send + 'static>(&self, task: impl FnOnce(&Self) -> T + Send + 'static) -> Result<T, String> {
+        let work = self.clone();
+        tokio::task::spawn_blocking(move || task(&work)).await.map_err(|error| format!("the agent failed: {error}"))
+    }
+
+    /// Checks again what may have changed since the claim, then lays the pinned commit down.
+    fn prepare(&self, order: &Order, into: PathBuf) -> Result<(), String> {
+        check(&self.config, order, self.ansible_core().as_deref()).map_err(|refused| refused.to_string())?;
+        let failed = |error: chiffon_requests::Error| {
+            format!("can't check out {} of {}: {error}", order.infra.commit, order.infra.repository)
+        };
+        std::fs::create_dir_all(&into).map_err(|error| format!("can't make {}: {error}", into.display()))?;
+        let repo = Repo::open(&self.config.infra_repo).map_err(failed)?;
+        repo.checkout(&order.infra.commit, &into, &WalkLimits::default()).map_err(failed)
+    }
+}
+
+#[async_trait::async_trait]
+impl Work for Ansible {
+    fn kind(&self) -> AgentKind {
+        AgentKind::Infra
+    }
+
+    fn ansible_core(&self) -> Option<String> {
+        let probe = || match probe_version(&self.config) {
+            Ok(version) => Some(version),
+            Err(error) => {
+                tracing::warn!(%error, "no ansible-core");
+                None
+            }
+        };
+        self.version.get_or_init(probe).clone()
+    }
+
+    async fn check(&self, order: &Order) -> Result<(), String> {
+        let order = order.clone();
+        let check = move |work: &Self| check(&work.config, &order, work.ansible_core().as_deref());
+        self.blocking(check).await?.map_err(|refused| refused.to_string())
+    }
+
+    async fn run(&self, order: &Order, run: RunContext) -> Outcome {
+        let checkout = run.work_folder.join("checkout");
+        let (ordered, into) = (order.clone(), checkout.clone());
+        if let Err(reason) = self.blocking(move |work| work.prepare(&ordered, into)).await.and_then(|done| done) {
+            return verdict::not_started(reason, &order.step.limit);
+        }
+        let version = self.ansible_core();
+        let (inventory, step) = (&order.infra.inventory, &order.step);
+        let playbook = Playbook { checkout: &checkout, inventory, step, ansible_core: version.as_deref() };
+        run_playbook(&self.config, &playbook, run).await
+    }
+}

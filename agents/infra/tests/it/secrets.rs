@@ -1,0 +1,163 @@
+//! S13 and N2: vault values leave neither by the log nor by the arguments, and no run begins without them known.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+use chiffon_schemas::Verdict;
+
+use crate::ansible::BOTH;
+use crate::bench::{Bench, Ran, step};
+
+const PASSWORD: &str = "the-vault-password-7d1";
+
+fn encrypt(bench: &Bench, args: &[&str]) -> String {
+    let password = bench.beside("password");
+    fs::write(&password, PASSWORD).unwrap();
+    fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).unwrap();
+    let program = bench.config.ansible_playbook.with_file_name("ansible-vault");
+    let output = Command::new(program)
+        .args(args)
+        .arg("--vault-password-file")
+        .arg(&password)
+        .env("HOME", bench.beside("home"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A repository with a vaulted file, an inline value, and a playbook that prints both in many ways.
+fn vaulted(bench: &mut Bench) {
+    bench.file(
+        "group_vars/all/vault.yml",
+        "file_secret: fileSecret-Canary/1\ndeep: {list: [\"line one of it\\nline two of it\"]}\nflag: true\n",
+    );
+    let file = bench.checkout().join("group_vars/all/vault.yml");
+    encrypt(bench, &["encrypt", file.to_str().unwrap()]);
+    let inline = encrypt(bench, &["encrypt_string", "inlineCanary\"quoted", "--name", "inline_secret"]);
+    bench.file("group_vars/all/inline.yml", &inline);
+    bench.file(
+        "leak.yml",
+        r#"
+- name: leak
+  hosts: all
+  gather_facts: false
+  tasks:
+    - name: "print {{ file_secret }}"
+      debug: {msg: "{{ inline_secret }} {{ file_secret | b64encode }} {{ ('x:' + file_secret) | b64encode }} {{ file_secret | urlencode }}"}
+    - name: lines
+      debug: {msg: "{{ deep.list[0] }} flag={{ flag }}"}
+    - name: by a command
+      command: "printf '%s' '{{ file_secret }}'"
+    - name: on standard error, in a loop, and failing
+      shell: "echo '{{ item }}' >&2; exit 3"
+      loop: ["{{ inline_secret }}", "{{ file_secret }}"]
+"#,
+    );
+    bench.config.vault_password_file = Some(bench.beside("password"));
+}
+
+const CANARIES: [&str; 8] = [
+    "fileSecret-Canary/1",
+    "inlineCanary",
+    "line one of it",
+    "line two of it",
+    "ZmlsZVNlY3JldC1DYW5hcnkvM",
+    "fileSecret-Canary%2F1",
+    PASSWORD,
+    "mlsZVNlY3JldC1DYW5h",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s13_vault_values_never_leave_in_any_form() {
+    for version in BOTH {
+        let mut bench = Bench::new(version);
+        vaulted(&mut bench);
+        let Ran { outcome, log, progress, .. } = bench.run(&step("leak.yml", &["one"])).await;
+        assert_eq!(outcome.verdict, Verdict::Failed);
+        assert!(log.contains("«redacted»") && log.contains("flag=True"), "{log}");
+        let all = format!("{log}\n{outcome:?}\n{progress:?}");
+        for canary in CANARIES {
+            assert!(!all.contains(canary), "{canary} left:\n{all}");
+        }
+        let failure = outcome.failure.unwrap();
+        assert!(failure.cause.contains("«redacted»"), "{}", failure.cause);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn n2_arguments_and_environments_hold_nothing_sensitive_or_chosen() {
+    for version in BOTH {
+        let mut bench = Bench::new(version);
+        vaulted(&mut bench);
+        bench.file(
+            "wait.yml",
+            "- hosts: all\n  gather_facts: false\n  tasks:\n    - name: wait\n      command: sleep 1\n",
+        );
+        let mut step = step("wait.yml", &["one"]);
+        step.vars.insert("chosen_name".to_owned(), "chosen-value".into());
+        let attempt = bench.begin(&step, "hosts.yml");
+        let (mut looks, mut seen) = (0, Vec::new());
+        let me = attempt.marker.clone();
+        let sample = async {
+            // The attempt is over when its processes have come and gone.
+            loop {
+                let all = attempt.processes();
+                if all.is_empty() && looks > 0 {
+                    break;
+                }
+                for (pid, args) in all {
+                    looks += 1;
+                    seen.extend(args);
+                    seen.extend(fs::read(format!("/proc/{pid}/environ")).unwrap_or_default());
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(60), sample).await.expect("it ends");
+        let Ran { outcome, log, .. } = attempt.end().await;
+        assert_eq!(outcome.verdict, Verdict::Succeeded, "{outcome:#?}\n{log}");
+        let seen = String::from_utf8_lossy(&seen);
+        assert!(seen.contains(me.env_value()) && seen.contains("--vault-password-file"));
+        for word in CANARIES.into_iter().chain(["chosen-value", "chosen_name"]) {
+            assert!(!seen.contains(word), "{word} is in arguments or an environment");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s13_a_run_whose_secrets_cannot_be_collected_does_not_begin() {
+    for version in BOTH {
+        let mut bench = Bench::new(version);
+        vaulted(&mut bench);
+        let marker = bench.beside("marker");
+        bench.file(
+            "mark.yml",
+            &format!("- hosts: all\n  gather_facts: false\n  tasks:\n    - command: touch {}\n", marker.display()),
+        );
+        fs::write(bench.beside("password"), "another password").unwrap();
+        let Ran { outcome, .. } = bench.run(&step("mark.yml", &["one"])).await;
+        assert_eq!(outcome.verdict, Verdict::Failed);
+        assert!(outcome.reason.as_deref().unwrap_or_default().contains("can not be decrypted"), "{outcome:#?}");
+        bench.config.vault_password_file = None;
+        let Ran { outcome, .. } = bench.run(&step("mark.yml", &["one"])).await;
+        assert!(outcome.reason.as_deref().unwrap_or_default().contains("has no vault_password_file"), "{outcome:#?}");
+        assert!(!marker.exists());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s13_results_of_no_log_tasks_leave_only_their_status() {
+    for version in BOTH {
+        let bench = Bench::new(version);
+        bench.file("hosts.yml", "all: {hosts: {one: {ansible_connection: local}}}\n");
+        bench.file(
+            "quiet.yml",
+            "- hosts: all\n  gather_facts: false\n  tasks:\n    - name: quiet\n      shell: echo not-in-a-vault >&2; exit 3\n      no_log: true\n",
+        );
+        let Ran { outcome, log, .. } = bench.run(&step("quiet.yml", &["one"])).await;
+        assert_eq!(outcome.failure.as_ref().unwrap().cause, "hidden, since the task says no_log");
+        assert!(!format!("{log}{outcome:?}").contains("not-in-a-vault"));
+    }
+}

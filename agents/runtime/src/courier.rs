@@ -1,0 +1,192 @@
+//! Carries one attempt's reports to the reconciler, in order, again and again until they are stored.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chiffon_link::Link;
+use chiffon_schemas::{AgentMessage, AttemptKey, BootId, Fence, FromAgent, Name, Outcome, Report, ReportBody};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use crate::spool::{FIRST_SEQ, Spool, SpoolReader};
+
+/// The last report of an attempt, once there is one.
+#[derive(Debug, Clone)]
+pub(crate) struct Last {
+    pub seq: u64,
+    pub outcome: Box<Outcome>,
+}
+
+/// Who speaks, and how patiently.
+#[derive(Clone)]
+pub(crate) struct Voice {
+    pub link: Arc<dyn Link>,
+    pub agent: Name,
+    pub boot: BootId,
+    /// How long to wait after the link took nothing.
+    pub retry: Duration,
+    /// How long to wait for a confirmation before reports are sent again.
+    pub replay_after: Duration,
+}
+
+impl Voice {
+    /// Sends until the link takes it. What the link can never take is dropped with a line in the log.
+    pub async fn say(&self, message: AgentMessage) {
+        let message = FromAgent { agent: self.agent.clone(), boot: self.boot.clone(), message };
+        while let Err(error) = self.link.send(&message).await {
+            if matches!(
+                error,
+                chiffon_link::Error::Oversized { .. }
+                    | chiffon_link::Error::Encode(_)
+                    | chiffon_link::Error::Foreign { .. }
+            ) {
+                tracing::error!(%error, "a message can't be sent and is dropped");
+                return;
+            }
+            tracing::debug!(%error, "the link took nothing; trying again");
+            tokio::time::sleep(self.retry).await;
+        }
+    }
+}
+
+/// What the agent tells a courier.
+#[derive(Debug)]
+pub(crate) struct Orders {
+    /// Reports up to this number are stored.
+    pub confirmed: watch::Sender<u64>,
+    /// The last report.
+    pub last: watch::Sender<Option<Last>>,
+    /// The reconciler seems not to know: say everything that is not confirmed again, and the end in any case.
+    pub again: Arc<Notify>,
+}
+
+/// One attempt's reports.
+pub(crate) struct Courier {
+    voice: Voice,
+    key: AttemptKey,
+    fence: Fence,
+    /// Absent where the attempt never started: then there is only its end.
+    spool: Option<Arc<Spool>>,
+    confirmed: watch::Receiver<u64>,
+    last: watch::Receiver<Option<Last>>,
+    again: Arc<Notify>,
+    next: u64,
+    /// The next report is said although it is confirmed.
+    repeat: bool,
+    reader: Option<SpoolReader>,
+}
+
+impl Courier {
+    /// A courier, and how to tell it things.
+    pub fn new(
+        voice: Voice,
+        key: AttemptKey,
+        fence: Fence,
+        spool: Option<Arc<Spool>>,
+        confirmed: u64,
+        last: Option<Last>,
+    ) -> (Self, Orders) {
+        let orders =
+            Orders { confirmed: watch::Sender::new(confirmed), last: watch::Sender::new(last), again: Arc::default() };
+        let courier = Self {
+            voice,
+            key,
+            fence,
+            spool,
+            confirmed: orders.confirmed.subscribe(),
+            last: orders.last.subscribe(),
+            again: Arc::clone(&orders.again),
+            next: confirmed + 1,
+            repeat: false,
+            reader: None,
+        };
+        (courier, orders)
+    }
+
+    /// Carries until told no more, which is when its [`Orders`] are dropped.
+    pub async fn run(mut self) {
+        let mut appended = self.spool.as_ref().map(|spool| spool.watch());
+        let mut replay_at = Instant::now() + self.voice.replay_after;
+        loop {
+            let (seen, next) = (*self.confirmed.borrow_and_update(), self.next);
+            self.last.borrow_and_update();
+            if let Some(appended) = &mut appended {
+                appended.borrow_and_update();
+            }
+            if seen >= next && !self.repeat {
+                self.rewind(seen + 1);
+            }
+            if let Some(body) = self.body() {
+                let report = Report { key: self.key.clone(), fence: self.fence, seq: self.next, body };
+                self.voice.say(AgentMessage::Report(report)).await;
+                self.next += 1;
+                self.repeat = false;
+                replay_at = Instant::now() + self.voice.replay_after;
+                continue;
+            }
+            let waits = self.next > seen + 1;
+            tokio::select! {
+                changed = self.confirmed.changed() => match changed {
+                    Ok(()) => replay_at = Instant::now() + self.voice.replay_after,
+                    Err(_) => return,
+                },
+                Ok(()) = self.last.changed() => {}
+                () = appended_more(&mut appended) => {}
+                () = self.again.notified() => self.say_again(),
+                () = tokio::time::sleep_until(replay_at), if waits => {
+                    self.rewind(seen + 1);
+                    replay_at = Instant::now() + self.voice.replay_after;
+                }
+            }
+        }
+    }
+
+    /// From the first that is not confirmed; where all are, at least the end.
+    fn say_again(&mut self) {
+        let confirmed = *self.confirmed.borrow();
+        self.repeat = true;
+        let last = self.last.borrow().as_ref().map_or(u64::MAX, |last| last.seq);
+        self.rewind((confirmed + 1).min(last));
+    }
+
+    fn rewind(&mut self, seq: u64) {
+        self.next = seq;
+        self.reader = None;
+    }
+
+    /// What the next report says, if there is one.
+    fn body(&mut self) -> Option<ReportBody> {
+        if let Some(last) = self.last.borrow().as_ref()
+            && last.seq == self.next
+        {
+            return Some(ReportBody::Over(last.outcome.clone()));
+        }
+        let spool = self.spool.as_ref()?;
+        if self.next < FIRST_SEQ {
+            return Some(ReportBody::Started);
+        }
+        if self.next >= spool.next_seq() {
+            return None;
+        }
+        if self.reader.is_none() {
+            self.reader = spool.reader(self.next).ok();
+        }
+        match self.reader.as_mut()?.next() {
+            Ok(Some(body)) => Some(body),
+            Ok(None) | Err(_) => {
+                tracing::error!(attempt = %self.key, seq = self.next, "a waiting report can't be read");
+                self.reader = None;
+                None
+            }
+        }
+    }
+}
+
+async fn appended_more(appended: &mut Option<watch::Receiver<u64>>) {
+    if let Some(appended) = appended
+        && appended.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
+}

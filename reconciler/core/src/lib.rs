@@ -1,0 +1,16 @@
+//! Pure decisions: facts → state, decide, gate, risk, approval, and the types of catalogue and policy.
+//!
+//! No I/O, no clock, no ids made up here: time and ids are fields of what comes in.
+
+pub mod catalogue;
+mod decide;
+pub mod facts;
+mod gate;
+mod policy;
+pub mod risk;
+mod state;
+
+pub use decide::{Action, Decision, Freshness, decide, last_was_edited_by_person, retry_refused, step_succeeded};
+pub use gate::{Approval, Verdict, gate, refused_name, refused_value, touched_hosts, touches};
+pub use policy::Policy;
+pub use state::{PlanningReason, State, Waiting, online_agent, open_offer, state, waiting};

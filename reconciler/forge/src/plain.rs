@@ -1,0 +1,138 @@
+//! The plain repository: plan branches, and what git says about an approval.
+
+use chiffon_core::facts::{Offer, PlanBranch};
+use chiffon_requests::{Edit, Expect, RefName, Repo, Signature};
+use chiffon_schemas::{Name, Oid, RepoPath, Timestamp};
+
+/// Why a plan could not be shown or read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The repository failed.
+    #[error("the requests repository failed")]
+    Git(#[from] chiffon_requests::Error),
+    /// There is no `main` to propose against.
+    #[error("the requests repository has no branch main yet")]
+    NoMain,
+}
+
+/// What a reviewer sees of an offer.
+#[derive(Debug, Clone)]
+pub struct Proposal {
+    /// The request.
+    pub name: Name,
+    /// The plan's path.
+    pub path: RepoPath,
+    /// The plan's bytes.
+    pub plan: Vec<u8>,
+    /// Their object id.
+    pub plan_oid: Oid,
+    /// The rendering for readers; absent where the request can't be read any more.
+    pub rendering: Option<String>,
+    /// The evidence's bytes.
+    pub evidence: Option<Vec<u8>>,
+    /// The commit's subject.
+    pub subject: String,
+    /// A person's edit that the commit goes on top of; else it goes on top of `main`.
+    pub on_top_of: Option<Oid>,
+    /// The commit's time.
+    pub time: Timestamp,
+}
+
+/// A bare repository on this machine.
+#[derive(Debug, Clone)]
+pub struct Plain {
+    repo: Repo,
+}
+
+impl Plain {
+    /// Over this repository.
+    pub fn new(repo: Repo) -> Self {
+        Self { repo }
+    }
+
+    /// What a plan branch holds; `None` where there is none.
+    ///
+    /// # Errors
+    /// The repository failed.
+    pub fn plan_branch(&self, name: &Name, plan: &RepoPath) -> Result<Option<PlanBranch>, Error> {
+        let Some(tip) = self.repo.reference(&RefName::plan_branch(name))? else { return Ok(None) };
+        let plan = self.repo.blob_at(&tip, plan)?.map(|entry| entry.oid);
+        Ok(Some(PlanBranch { tip, plan }))
+    }
+
+    /// Moves the plan branch to the proposal. Harmless when repeated: a branch that shows it already stays.
+    ///
+    /// # Errors
+    /// The repository failed, or has no `main`.
+    pub fn show(&self, proposal: &Proposal) -> Result<Oid, Error> {
+        let branch = RefName::plan_branch(&proposal.name);
+        let tip = self.repo.reference(&branch)?;
+        if let Some(tip) = &tip
+            && self.repo.blob_at(tip, &proposal.path)?.is_some_and(|entry| entry.oid == proposal.plan_oid)
+        {
+            return Ok(tip.clone());
+        }
+        let main = RefName::branch("main").expect("a constant branch name");
+        let base = match &proposal.on_top_of {
+            Some(edit) => edit.clone(),
+            None => self.repo.reference(&main)?.ok_or(Error::NoMain)?,
+        };
+        let edit = Edit {
+            branch,
+            expect: tip.map_or(Expect::New, Expect::Tip),
+            parents: Some(vec![base.clone()]),
+            base: Some(base),
+            changes: changes(proposal),
+            message: format!("{}\n\nChiffon-Plan: {}\n", one_line(&proposal.subject), proposal.plan_oid),
+            author: Signature::chiffon(proposal.time),
+            committer: Signature::chiffon(proposal.time),
+            allow_empty: true,
+        };
+        Ok(self.repo.commit(&edit)?.commit)
+    }
+
+    /// Removes a plan branch; harmless when it is gone.
+    ///
+    /// # Errors
+    /// The repository failed.
+    pub fn remove(&self, name: &Name) -> Result<(), Error> {
+        let branch = RefName::plan_branch(name);
+        if let Some(tip) = self.repo.reference(&branch)? {
+            self.repo.delete_ref(&branch, &tip)?;
+        }
+        Ok(())
+    }
+
+    /// The commit of `main` that approved an offer, and whom it names as its committer.
+    ///
+    /// After a fast-forward that commit is Chiffon's own, and git does not say who pushed it: `None`.
+    ///
+    /// # Errors
+    /// The repository failed.
+    pub fn approval(&self, main: &Oid, offer: &Offer) -> Result<(Oid, Option<String>), Error> {
+        let commit = self.repo.introduced(main, offer.main.as_ref(), &offer.path, &offer.plan_oid)?;
+        if offer.branch_commit.as_ref() == Some(&commit) {
+            return Ok((commit, None));
+        }
+        let info = self.repo.commit_info(&commit)?;
+        let by = format!("{} <{}>", one_line(&info.committer.name), one_line(&info.committer.email));
+        Ok((commit, Some(by)))
+    }
+}
+
+fn changes(proposal: &Proposal) -> Vec<(RepoPath, Option<Vec<u8>>)> {
+    let mut changes = vec![(proposal.path.clone(), Some(proposal.plan.clone()))];
+    if let Some(text) = &proposal.rendering {
+        changes.push((chiffon_requests::rendering_path(&proposal.path), Some(text.clone().into_bytes())));
+    }
+    if let Some(bytes) = &proposal.evidence {
+        changes.push((chiffon_requests::evidence_path(&proposal.path), Some(bytes.clone())));
+    }
+    changes
+}
+
+/// A text as part of one line of a commit.
+fn one_line(text: &str) -> String {
+    let flat: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    flat.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(200).collect()
+}

@@ -1,0 +1,304 @@
+//! `plans/…/<name>.md` and the body of a plan's pull request: our rendering of a plan for a reader, and nothing else.
+//!
+//! Everything that came from requests, repositories or runs is made inert here: no markup, mention, link or HTML of
+//! theirs survives, and nothing can break out of a table cell.
+
+use std::collections::BTreeMap;
+
+use chiffon_schemas::{Evidence, Host, Json, Oid, Plan, PlannerKind, Request, RiskLevel, Undo};
+
+/// The longest body in bytes (DESIGN section 8); the folded details are cut to fit, never what stands before them.
+const MAX_BYTES: usize = 20 * 1024;
+
+/// Joins two characters without being seen.
+const JOINER: char = '\u{2060}';
+
+/// Renders a plan. Same arguments, same bytes.
+pub fn render_markdown(plan: &Plan, evidence: Option<&Evidence>, request: &Request, plan_oid: &Oid) -> String {
+    let spec = &plan.spec;
+    let meta = &plan.metadata;
+    let mut out = format!(
+        "<!-- chiffon:v1 request={} plan={} infra={} expires={} -->\n",
+        meta.request.oid, plan_oid, spec.infra.commit, meta.expires
+    );
+    for text in std::iter::once(&request.spec.text).chain(&request.spec.changes) {
+        for line in text.lines() {
+            out.push_str(&format!("> {}\n", inert(line, 1_000)));
+        }
+    }
+    out.push_str(&format!("> ({}, {})\n\n", inert(meta.request.path.as_str(), 200), meta.request.oid.short()));
+    out.push_str(&format!("**{}**\n\n", inert(&spec.summary, 400)));
+    out.push_str(&verdict(plan, evidence));
+    out.push_str("\n\n");
+    destructive(plan, &mut out);
+    table(plan, evidence, &mut out);
+    unforeseen(evidence, &mut out);
+    if !spec.touches.secrets.is_empty() {
+        let names: Vec<String> = spec.touches.secrets.iter().map(|name| inert(name, 120)).collect();
+        out.push_str(&format!("**Secrets used**: {} (values stay on the agent)\n\n", names.join(", ")));
+    }
+    found(plan, &mut out);
+    out.push_str(&format!("**Undo**: {}\n\n", undo(&spec.undo)));
+    if !spec.assumptions.is_empty() {
+        out.push_str("**Assumed**:\n\n");
+        for note in &spec.assumptions {
+            out.push_str(&format!("- {}\n", inert(note, 400)));
+        }
+        out.push('\n');
+    }
+    let until = meta.expires.to_string();
+    out.push_str(&format!(
+        "Merging runs exactly plan `{}`, until {}. Closing rejects it. To change it, edit the request, or the steps of the plan on its branch.\n",
+        plan_oid.short(),
+        until.split('T').next().unwrap_or(&until)
+    ));
+    details(plan, &mut out);
+    out
+}
+
+fn verdict(plan: &Plan, evidence: Option<&Evidence>) -> String {
+    let spec = &plan.spec;
+    let level = match spec.risk.level {
+        RiskLevel::Low => "Low",
+        RiskLevel::Medium => "Medium",
+        RiskLevel::High => "High",
+    };
+    let rules =
+        if spec.risk.rules.is_empty() { "no rule applies".to_owned() } else { inert(&spec.risk.rules.join(", "), 400) };
+    let mut parts = vec![format!("**{level} risk** ({rules})"), count(spec.touches.hosts.len(), "host")];
+    parts.push(if is_destructive(plan) {
+        "may destroy data".to_owned()
+    } else {
+        "nothing destroyed by its rules".to_owned()
+    });
+    if let Some(evidence) = evidence {
+        let tasks: u32 = evidence.spec.hosts.values().map(|host| host.tasks).sum();
+        let foreseen: u32 = evidence.spec.hosts.values().map(|host| host.foreseen).sum();
+        parts.push(format!("up to {}", count(tasks as usize, "task")));
+        parts.push(format!("{foreseen} of {tasks} foreseen"));
+        if let Some(forecast) = &evidence.spec.forecast {
+            parts.push(format!("about {} s (p90 {} s)", forecast.secs_p50, forecast.secs_p90));
+        }
+    }
+    let cents = spec.planner.cost_microusd.div_ceil(10_000);
+    let who = match spec.planner.kind {
+        PlannerKind::Catalogue => "no model",
+        PlannerKind::Person => "edited by a person",
+    };
+    parts.push(format!("${}.{:02}, {who}", cents / 100, cents % 100));
+    parts.push(format!("undo: {}", undo_in_short(&spec.undo)));
+    parts.join(" · ")
+}
+
+fn count(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+fn is_destructive(plan: &Plan) -> bool {
+    plan.spec.risk.rules.iter().any(|rule| matches!(rule.as_str(), "destroys-data" | "deletes-files" | "changes-disks"))
+}
+
+fn destructive(plan: &Plan, out: &mut String) {
+    if !is_destructive(plan) {
+        return;
+    }
+    let rules: Vec<&String> = plan
+        .spec
+        .risk
+        .rules
+        .iter()
+        .filter(|rule| matches!(rule.as_str(), "destroys-data" | "deletes-files" | "changes-disks"))
+        .collect();
+    let rules: Vec<String> = rules.into_iter().map(|rule| inert(rule, 60)).collect();
+    out.push_str(&format!("**Destructive** ({}). Steps, in order:\n\n", rules.join(", ")));
+    for step in &plan.spec.steps {
+        out.push_str(&format!("- {}: {}\n", step.id, inert(step.playbook.as_str(), 200)));
+    }
+    out.push('\n');
+}
+
+fn table(plan: &Plan, evidence: Option<&Evidence>, out: &mut String) {
+    out.push_str("| host | tasks | foreseen | steps | opens |\n|---|---|---|---|---|\n");
+    for host in &plan.spec.touches.hosts {
+        let known = evidence.and_then(|evidence| evidence.spec.hosts.get(host));
+        let (tasks, foreseen) = match known {
+            Some(known) => (format!("up to {}", known.tasks), known.foreseen.to_string()),
+            None => ("-".to_owned(), "-".to_owned()),
+        };
+        let steps: Vec<&str> =
+            plan.spec.steps.iter().filter(|step| step.limit.contains(host)).map(|step| step.id.as_str()).collect();
+        let steps = if steps.is_empty() { "by delegation".to_owned() } else { steps.join(", ") };
+        let opens = ports_of(&plan.spec.touches.ports, host);
+        out.push_str(&format!(
+            "| {} | {tasks} | {foreseen} | {steps} | {} |\n",
+            inert(host.as_str(), 120),
+            inert(&opens, 200)
+        ));
+    }
+    out.push('\n');
+}
+
+fn ports_of(ports: &[String], host: &Host) -> String {
+    let prefix = format!("{host}:");
+    let found: Vec<&str> = ports.iter().filter_map(|port| port.strip_prefix(&prefix)).collect();
+    if found.is_empty() { "-".to_owned() } else { found.join(", ") }
+}
+
+fn unforeseen(evidence: Option<&Evidence>, out: &mut String) {
+    let Some(opaque) = evidence.map(|evidence| &evidence.spec.opaque).filter(|opaque| !opaque.is_empty()) else {
+        return;
+    };
+    let shown: Vec<String> =
+        opaque.iter().take(30).map(|task| format!("{} ({})", inert(&task.task, 120), inert(&task.why, 120))).collect();
+    let more = opaque.len().saturating_sub(shown.len());
+    let more = if more == 0 { String::new() } else { format!(", and {more} more") };
+    out.push_str(&format!("**Cannot be foreseen** ({}): {}{more}\n\n", opaque.len(), shown.join(", ")));
+}
+
+fn found(plan: &Plan, out: &mut String) {
+    for step in &plan.spec.steps {
+        for (name, places) in &step.found {
+            let value = step.vars.get(name).and_then(Json::as_array);
+            let names = value.map(|items| {
+                let name_of = |item: &Json| {
+                    item.get("name").or_else(|| item.get("title")).and_then(Json::as_str).map(|n| inert(n, 60))
+                };
+                items.iter().filter_map(name_of).collect::<Vec<_>>().join(", ")
+            });
+            let places: Vec<String> = places.iter().map(|place| inert(place, 200)).collect();
+            let names = names.filter(|names| !names.is_empty()).unwrap_or_else(|| "values".to_owned());
+            out.push_str(&format!("**Found for {}**: {names} ({})\n\n", inert(name, 120), places.join(", ")));
+        }
+    }
+}
+
+fn undo_in_short(undo: &Undo) -> String {
+    match undo {
+        Undo::Playbook { tested: true, .. } => "playbook, tested".to_owned(),
+        Undo::Playbook { tested: false, .. } => "playbook, untested".to_owned(),
+        Undo::None { .. } => "none known".to_owned(),
+    }
+}
+
+fn undo(undo: &Undo) -> String {
+    match undo {
+        Undo::Playbook { playbook, tested } => {
+            let tested = if *tested { "has succeeded on these hosts before" } else { "never tried here" };
+            format!("{} ({tested})", inert(playbook.as_str(), 200))
+        }
+        Undo::None { reason } => inert(reason, 300),
+    }
+}
+
+fn details(plan: &Plan, out: &mut String) {
+    const END: &str = "</details>\n";
+    let mut body = String::new();
+    for step in &plan.spec.steps {
+        let hosts: Vec<&str> = step.limit.iter().map(Host::as_str).collect();
+        let needs: Vec<&str> = step.needs.iter().map(|need| need.as_str()).collect();
+        body.push_str(&format!("{}: {} on {}\n", step.id, step.playbook, hosts.join(", ")));
+        if !needs.is_empty() {
+            body.push_str(&format!("  after: {}\n", needs.join(", ")));
+        }
+        body.push_str(&format!("  at most: {} s\n", step.timeout_secs));
+        for (name, value) in &step.vars {
+            body.push_str(&format!("  {name}: {value}\n"));
+        }
+    }
+    body.push_str("depends on:\n");
+    let reads: BTreeMap<String, String> =
+        plan.spec.reads.iter().map(|(path, pin)| (path.to_string(), String::from(pin.clone()))).collect();
+    for (path, pin) in reads {
+        body.push_str(&format!("  {path}: {}\n", pin.get(..8).unwrap_or(&pin)));
+    }
+    let body: String = body.chars().map(|c| if is_shown(c) || c == '\n' { c } else { '\u{fffd}' }).collect();
+    let fence = "`".repeat(longest_run(&body, '`').max(2) + 1);
+    let room = MAX_BYTES.saturating_sub(out.len() + 200);
+    let mut end = body.len().min(room);
+    while !body.is_char_boundary(end) {
+        end -= 1;
+    }
+    let mark = if end < body.len() { "\n… cut here; the plan's file has everything\n" } else { "" };
+    out.push_str(&format!(
+        "\n<details><summary>Steps, variables and what they depend on</summary>\n\n{fence}text\n{}{mark}{fence}\n\n{END}",
+        &body[..end]
+    ));
+}
+
+fn longest_run(text: &str, wanted: char) -> usize {
+    let (mut longest, mut run) = (0, 0);
+    for c in text.chars() {
+        run = if c == wanted { run + 1 } else { 0 };
+        longest = longest.max(run);
+    }
+    longest
+}
+
+/// Whether a character may be shown at all: no control characters, and nothing that turns or hides text.
+fn is_shown(c: char) -> bool {
+    !c.is_control()
+        && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{61c}')
+}
+
+/// One line of foreign text without any effect: HTML and Markdown escaped, mentions and references broken, cut at `max`
+/// characters with a mark.
+fn inert(text: &str, max: usize) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    for c in chars.by_ref().take(max) {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            // Forges look for mentions and references in what is rendered, where an escape or an entity is gone again;
+            // a word joiner, which nobody sees, stays between the mark and the word.
+            '@' | '#' => {
+                out.push(c);
+                out.push(JOINER);
+            }
+            '!' => {
+                out.push_str("\\!");
+                out.push(JOINER);
+            }
+            '|' => out.push_str("&#124;"),
+            '`' => out.push_str("&#96;"),
+            '\\' | '*' | '[' | ']' | '(' | ')' | '~' | '{' | '}' | '$' | '^' | '=' => {
+                out.push('\\');
+                out.push(c);
+            }
+            '_' => out.push_str("\\_"),
+            c if !is_shown(c) => out.push('\u{fffd}'),
+            c => out.push(c),
+        }
+    }
+    if chars.next().is_some() {
+        out.push('…');
+    }
+    // Commands of bots and list or quote marks only count where a line begins.
+    let leads = out.starts_with(['/', '-', '+', '.']) || out.starts_with(|c: char| c.is_ascii_digit());
+    // "Closes 12" closes an issue on some forges only with `#`; `www.` is linked without any mark.
+    let out = out.replace("www.", "www\u{2060}.").replace("://", ":\u{2060}//");
+    if leads { format!("{JOINER}{out}") } else { out }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s9_foreign_text_has_no_effect() {
+        let hostile = "<script>x</script> @admin Closes #1 | `code` [a](javascript:x) ![i](u) **b** www.x.y https://a.b \u{202e}\u{1b}[31m";
+        let shown = inert(hostile, 500);
+        for mark in ["<", "@admin", "Closes #1", "| ", "`", "](", "**", "www.", "://", "\u{202e}", "\u{1b}"] {
+            assert!(!shown.contains(mark), "{mark:?} in {shown}");
+        }
+        assert!(!inert("/merge now", 50).starts_with('/'));
+        assert_eq!(inert("abcdef", 3), "abc…");
+    }
+
+    #[test]
+    fn a_fence_is_longer_than_any_run_inside() {
+        assert_eq!(longest_run("a``b````c", '`'), 4);
+    }
+}

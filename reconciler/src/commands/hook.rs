@@ -1,0 +1,144 @@
+//! What git's hooks call. They work while the reconciler is down: they read the repository and nothing else.
+//!
+//! Catalogue findings never refuse a push, since the catalogue may move; they make the request `blocked`.
+
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use chiffon_requests::{Located, Repo};
+use chiffon_schemas::{Oid, RepoPath};
+
+use super::{Exit, validate};
+use crate::cli::WhichHook;
+use crate::environment::Environment;
+use crate::output::Output;
+
+/// The most that git may tell a hook about one push.
+const MAX_INPUT: u64 = 4 * 1024 * 1024;
+
+/// One line of what git tells a hook.
+struct Update {
+    old: Option<Oid>,
+    new: Option<Oid>,
+    reference: String,
+}
+
+/// Runs a hook inside the repository that git started it in.
+///
+/// # Errors
+/// The push is refused; the error says why.
+pub fn run(which: &WhichHook, environment: &Environment, output: &Output) -> Result<Exit> {
+    match which {
+        WhichHook::PreReceive => pre_receive(environment, output),
+    }
+}
+
+fn pre_receive(environment: &Environment, output: &Output) -> Result<Exit> {
+    let updates = read_updates()?;
+    let repo = open_in_quarantine(environment)?;
+    let mut refused = Vec::new();
+    for update in &updates {
+        match update.reference.as_str() {
+            "refs/heads/chiffon/audit" => {
+                refused.push("chiffon/audit is Chiffon's own record: nobody else writes to it".to_owned())
+            }
+            "refs/heads/main" => refused.extend(judge_main(&repo, update, output)?),
+            other if other.starts_with("refs/chiffon/") => {
+                refused.push(format!("{other} is Chiffon's own: nobody else writes to it"));
+            }
+            _ => {}
+        }
+    }
+    if refused.is_empty() {
+        return Ok(Exit::Done);
+    }
+    for text in &refused {
+        output.progress(text);
+    }
+    bail!("the push is refused: {} reason{}", refused.len(), if refused.len() == 1 { "" } else { "s" })
+}
+
+/// Everything wrong with a new `main`, in one pass.
+fn judge_main(repo: &Repo, update: &Update, output: &Output) -> Result<Vec<String>> {
+    let Some(new) = &update.new else {
+        return Ok(vec!["main can't be deleted: it holds what everybody asked for".to_owned()]);
+    };
+    let mut refused = Vec::new();
+    let limits = chiffon_requests::WalkLimits::default();
+    let requests = repo.changes(update.old.as_ref(), new, &folder("requests/"), &limits)?;
+    refused.extend(requests.refused.iter().map(|(path, why)| format!("{path}: {why}")));
+    for change in &requests.entries {
+        if change.new.is_none() {
+            continue;
+        }
+        refused.extend(judge_request(repo, new, &change.path, output));
+    }
+    let plans = repo.changes(update.old.as_ref(), new, &folder("plans/"), &limits)?;
+    refused.extend(plans.refused.iter().map(|(path, why)| format!("{path}: {why}")));
+    let offers = chiffon_requests::offers(repo)?;
+    for change in &plans.entries {
+        let (Located::Plan { .. }, Some(entry)) = (chiffon_requests::locate(&change.path), &change.new) else {
+            continue;
+        };
+        let open = offers.get(&change.path).is_some_and(|offer| offer.plan == entry.oid);
+        if !open {
+            refused.push(format!(
+                "{}: this plan ({}) is not on offer. Merge chiffon/plan/… as it is; to change a plan, edit it on its branch",
+                change.path,
+                entry.oid.short()
+            ));
+        }
+    }
+    Ok(refused)
+}
+
+fn judge_request(repo: &Repo, commit: &Oid, path: &RepoPath, output: &Output) -> Vec<String> {
+    match chiffon_requests::locate(path) {
+        Located::Request { .. } => {}
+        Located::Mistake { reason } => return vec![format!("{path}: {reason}")],
+        Located::Plan { .. } | Located::Other => return Vec::new(),
+    }
+    let limit = chiffon_schemas::yaml::Limits::REQUEST.max_bytes as u64;
+    match repo.read_document(commit, path, limit) {
+        Err(refusal) => vec![format!("{path}: {refusal}")],
+        Ok(bytes) => {
+            let found = validate::check_request(path.as_str(), &bytes);
+            found.iter().map(|found| found.render(output.is_coloured())).collect()
+        }
+    }
+}
+
+fn folder(path: &str) -> RepoPath {
+    RepoPath::parse(path).expect("a constant path")
+}
+
+/// `<old> <new> <ref>` lines, zeros meaning nothing.
+fn read_updates() -> Result<Vec<Update>> {
+    let mut text = String::new();
+    std::io::stdin().take(MAX_INPUT).read_to_string(&mut text).context("reading what git says")?;
+    let mut updates = Vec::new();
+    for line in text.lines() {
+        let mut words = line.splitn(3, ' ');
+        let (Some(old), Some(new), Some(reference)) = (words.next(), words.next(), words.next()) else {
+            bail!("git said something that is no update: {line:?}");
+        };
+        let oid = |text: &str| -> Result<Option<Oid>> {
+            if text.bytes().all(|byte| byte == b'0') { Ok(None) } else { Ok(Some(Oid::parse(text)?)) }
+        };
+        updates.push(Update { old: oid(old)?, new: oid(new)?, reference: reference.to_owned() });
+    }
+    Ok(updates)
+}
+
+/// The repository with the objects of the push, which git keeps in quarantine until the hook agrees.
+fn open_in_quarantine(environment: &Environment) -> Result<Repo> {
+    let variable =
+        |name: &str| environment.git_objects.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    let git_dir = variable("GIT_DIR").map_or_else(|| environment.cwd.clone(), |dir| environment.cwd.join(dir));
+    let quarantine = variable("GIT_OBJECT_DIRECTORY").map(|dir| environment.cwd.join(dir));
+    match quarantine {
+        Some(objects) => Ok(Repo::open_with_objects(&git_dir, Path::new(&objects))?),
+        None => Ok(Repo::open(&git_dir)?),
+    }
+}

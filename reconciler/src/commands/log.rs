@@ -1,0 +1,66 @@
+//! `chiffon log`: what a run printed, as it left the agent.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use serde_json::json;
+
+use super::{Desk, Exit};
+use crate::cli;
+use crate::output::{Output, printable};
+
+/// Chunks that one look takes.
+const CHUNKS: u32 = 64;
+
+/// Between two looks at a run that goes on.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Prints the log of the last run.
+///
+/// # Errors
+/// There is no such request, or it has not run.
+pub async fn run(args: &cli::Log, desk: &Desk, output: &Output) -> Result<Exit> {
+    let name = desk.known(&args.name).await?;
+    let mut after = 0;
+    let mut run_id = None;
+    loop {
+        let facts = desk.store.facts(desk.repository, &name).await?;
+        let run = facts.and_then(|facts| facts.run).filter(|run| !run.voided);
+        let Some(run) = run else {
+            if !args.follow {
+                bail!("{name} has not run yet");
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+            continue;
+        };
+        // The state is read before the log, so that nothing written before the end is missed.
+        let over = run.state;
+        run_id.get_or_insert_with(|| run.id.clone());
+        after = print_after(&run.id, after, desk, output).await?;
+        match over {
+            Some(state) => {
+                output.progress(&format!("{name}: {}", state.as_str()));
+                let ended_well = state == chiffon_schemas::RunState::Succeeded;
+                return Ok(if ended_well || !args.follow { Exit::Done } else { Exit::Attention });
+            }
+            None if !args.follow => return Ok(Exit::Done),
+            None => tokio::time::sleep(LOOK_EVERY).await,
+        }
+    }
+}
+
+async fn print_after(run: &chiffon_schemas::RunId, mut after: i64, desk: &Desk, output: &Output) -> Result<i64> {
+    loop {
+        let chunks = desk.store.read_log(run, after, CHUNKS).await?;
+        let Some(last) = chunks.last() else { return Ok(after) };
+        after = last.position;
+        for chunk in &chunks {
+            if output.is_json() {
+                let value = json!({ "position": chunk.position, "step": chunk.step, "attempt": chunk.attempt, "chunk": chunk.chunk, "text": chunk.text });
+                output.line(&value.to_string());
+            } else {
+                output.raw(&printable(&chunk.text));
+            }
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The commands, one file each. A command reads the store and git, or leaves a row for the reconciler; none of them
+//! decides anything.
+
+mod answer;
+mod approve;
+mod ask;
+mod audit;
+mod doctor;
+mod hook;
+mod init;
+mod log;
+mod person;
+mod plan;
+mod request;
+mod status;
+mod times;
+mod validate;
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use chiffon_core::facts::{RequestFacts, World};
+use chiffon_requests::Repo;
+use chiffon_schemas::Name;
+use chiffon_store::{RepositoryId, Sqlite, Store};
+
+use crate::cli::{Cli, Command};
+use crate::config::{self, Config};
+use crate::driver::commands::{Command as Asked, Resolution};
+use crate::environment::Environment;
+use crate::home::Home;
+use crate::output::Output;
+
+/// How a command ended, as its exit status says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done, or at rest.
+    Done,
+    /// An error.
+    Error,
+    /// Something is blocked, refused, failed or lost.
+    Attention,
+}
+
+impl Exit {
+    /// The exit status; 2 is wrong usage, as clap has it.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Error => 1,
+            Self::Attention => 3,
+        }
+    }
+}
+
+/// Runs one command.
+///
+/// # Errors
+/// It could not be done; the message says the way out.
+pub fn dispatch(cli: Cli, environment: Environment, output: &Output) -> Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    runtime.block_on(run(cli, environment, output))
+}
+
+async fn run(cli: Cli, environment: Environment, output: &Output) -> Result<Exit> {
+    // These work without a home.
+    match cli.command {
+        Command::Init(args) => return init::run(&args, &environment, output),
+        Command::Hook(args) => return hook::run(&args.which, &environment, output),
+        Command::Validate(args) => return validate::run(&args, &environment, cli.dir.as_deref(), output),
+        _ => {}
+    }
+    let home = Home::find(cli.dir.as_deref(), &environment)?;
+    match cli.command {
+        Command::Init(_) | Command::Hook(_) | Command::Validate(_) => bail!("handled above"),
+        Command::Up(args) => {
+            let options = crate::up::Options { once: args.once, quiet: args.quiet };
+            crate::up::up(home, environment, output, &options).await
+        }
+        Command::Doctor => doctor::run(&home, &environment, output).await,
+        other => {
+            let context = Desk::open(home, environment, output).await?;
+            with_store(other, &context, output).await
+        }
+    }
+}
+
+async fn with_store(command: Command, context: &Desk, output: &Output) -> Result<Exit> {
+    match command {
+        Command::Request(args) => request::run(&args, context, output).await,
+        Command::Status(args) => status::run(&args, context, output).await,
+        Command::Plan(args) => plan::run(&args, context, output).await,
+        Command::Approve(args) => approve::run(&args.name, context, output).await,
+        Command::Answer(args) => answer::run(&args, context, output).await,
+        Command::Log(args) => log::run(&args, context, output).await,
+        Command::Audit(args) => audit::run(&args, context, output).await,
+        Command::Reject(args) => {
+            let name = context.known(&args.name).await?;
+            ask::run(Asked::Reject { name, reason: args.reason }, context, output).await
+        }
+        Command::Cancel(args) => {
+            let name = context.known(&args.name).await?;
+            ask::run(Asked::Cancel { name }, context, output).await
+        }
+        Command::Retry(args) => {
+            let name = context.known(&args.name).await?;
+            ask::run(Asked::Retry { name }, context, output).await
+        }
+        Command::Pause(args) => {
+            let name = context.known(&args.name).await?;
+            let until = times::ahead(&args.until)?;
+            ask::run(Asked::Pause { name, reason: args.reason, until }, context, output).await
+        }
+        Command::Resume(args) => {
+            let name = context.known(&args.name).await?;
+            ask::run(Asked::Resume { name }, context, output).await
+        }
+        Command::Unlock(args) => {
+            let host = context.locked_host(&args.host).await?;
+            ask::run(Asked::Unlock { host }, context, output).await
+        }
+        Command::Resolve(args) => {
+            let name = context.known(&args.name).await?;
+            let how = match (args.succeeded, args.failed) {
+                (true, _) => Resolution::Succeeded,
+                (_, true) => Resolution::Failed,
+                (false, false) => Resolution::Retry,
+            };
+            ask::run(Asked::Resolve { name, how }, context, output).await
+        }
+        Command::Init(_) | Command::Hook(_) | Command::Validate(_) | Command::Up(_) | Command::Doctor => {
+            bail!("this command needs no store")
+        }
+    }
+}
+
+/// What most commands need: a home, its configuration, store and repository.
+pub struct Desk {
+    /// The home.
+    pub home: Home,
+    /// The environment.
+    pub environment: Environment,
+    /// The configuration.
+    pub config: Config,
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The requests repository in the store.
+    pub repository: RepositoryId,
+    /// The requests repository on disk.
+    pub requests: Repo,
+}
+
+impl Desk {
+    async fn open(home: Home, environment: Environment, output: &Output) -> Result<Self> {
+        let config = config::load(&home.config()).map_err(|error| config_error(error, output))?;
+        let store: Arc<dyn Store> = Arc::new(Sqlite::open(&home.database()).await.context("opening the database")?);
+        let repository = store.repository(&config.spec.name).await.context("reading the database")?;
+        let requests = Repo::open(&config.requests).context("opening the requests repository")?;
+        Ok(Self { home, environment, config, store, repository, requests })
+    }
+
+    /// A request's name as a person typed it, or the nearest one in the error.
+    pub async fn known(&self, text: &str) -> Result<Name> {
+        let names = self.store.names(self.repository, true).await?;
+        if let Some(name) = names.iter().find(|name| name.as_str() == text) {
+            return Ok(name.clone());
+        }
+        let candidates: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+        match chiffon_schemas::nearest(text, candidates.iter().copied()) {
+            Some(near) => bail!("there is no request `{text}`: did you mean `{near}`?"),
+            None if names.is_empty() => {
+                bail!("there is no request yet: `chiffon request \"…\"` makes one, and `chiffon up` sees it")
+            }
+            None => bail!("there is no request `{text}`: `chiffon status` lists them"),
+        }
+    }
+
+    async fn locked_host(&self, text: &str) -> Result<chiffon_schemas::Host> {
+        let locks = self.store.locks(self.repository).await?;
+        if let Some(host) = locks.keys().find(|host| host.as_str() == text) {
+            return Ok(host.clone());
+        }
+        let candidates: Vec<&str> = locks.keys().map(|host| host.as_str()).collect();
+        match chiffon_schemas::nearest(text, candidates.iter().copied()) {
+            Some(near) => bail!("host `{text}` is not locked: did you mean `{near}`?"),
+            None if locks.is_empty() => bail!("no host is locked"),
+            None => bail!("host `{text}` is not locked; locked are {}", candidates.join(", ")),
+        }
+    }
+
+    /// The facts of a request with what only git knows, and the world.
+    pub async fn look_at(&self, name: &Name) -> Result<Option<(RequestFacts, World)>> {
+        let Some(mut facts) = self.store.facts(self.repository, name).await? else { return Ok(None) };
+        let plain = chiffon_forge::Plain::new(self.requests.clone());
+        facts.plan_branch = plain.plan_branch(name, &chiffon_requests::plan_path(&facts.path))?;
+        let cursor = self.store.cursor(self.repository).await?;
+        let world = World {
+            now: crate::environment::now(),
+            infra: cursor.infra,
+            locks: self.store.locks(self.repository).await?,
+            agents: self.store.agents().await?,
+            policy: self.config.policy.clone(),
+        };
+        Ok(Some((facts, world)))
+    }
+}
+
+/// A configuration error with its mistakes shown where they stand.
+pub fn config_error(error: config::Error, output: &Output) -> anyhow::Error {
+    if let config::Error::Invalid { diagnostics, .. } = &error {
+        let texts: Vec<String> = diagnostics.iter().map(|found| found.render(output.is_coloured())).collect();
+        return anyhow::anyhow!("{}\n{error}", texts.join("\n"));
+    }
+    anyhow::Error::new(error)
+}
+
+/// An error and everything that led to it, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,319 @@
+//! Carries out what was decided: one action at a time, each harmless when it is repeated.
+
+use chiffon_core::facts::{Offer, OfferState, Refusal, RefusalReason, RequestFacts, Run, World};
+use chiffon_core::{Action, Approval, Freshness, PlanningReason, Verdict, gate};
+use chiffon_schemas::crash::crash_point;
+use chiffon_schemas::{
+    ApprovalRecord, AttemptKey, AttemptState, Established, Host, Name, Oid, Order, RunState, ToAgent,
+};
+use chiffon_store::Change;
+use serde_json::json;
+
+use super::{Driver, Error, blocking};
+use crate::environment;
+use crate::events::{self, kind};
+
+impl Driver {
+    /// Carries out one action. False when nothing could be done now, so that the round ends.
+    pub(super) async fn act(&mut self, facts: &RequestFacts, world: &World, action: Action) -> Result<bool, Error> {
+        match action {
+            Action::Plan { reason } => self.plan(facts, world, reason).await,
+            Action::TakeEdit { tip, blob } => self.take_edit(facts, world, &tip, blob).await,
+            Action::Show { plan } => self.show(facts, &plan).await,
+            Action::Close { plan, state } => self.close(facts, &plan, state).await,
+            Action::RemoveBranch => {
+                self.drain_audit().await?;
+                blocking(|| self.plain.remove(&facts.name))?;
+                Ok(true)
+            }
+            Action::Approve { plan } => self.approve(facts, &plan).await,
+            Action::Refuse { blob, reason } => self.refuse(facts, blob, reason).await,
+            Action::Order { step, attempt, hosts, agent } => self.order(facts, &step, attempt, hosts, agent).await,
+            Action::Grant { step, attempt } => self.grant(facts, world, &step, attempt).await,
+            Action::Drop { step, attempt, from } => self.drop_attempt(facts, &step, attempt, from).await,
+            Action::Stop { step, attempt } => self.stop(facts, &step, attempt).await,
+            Action::Reorder { step, attempt } => self.reorder(facts, &step, attempt).await,
+            Action::Lose { step, attempt, from } => self.lose(facts, &step, attempt, from).await,
+            Action::Finish { state } => self.finish(facts, state, false).await,
+            Action::Void { reason } => self.void(facts, reason).await,
+            Action::EndPause => self.end_pause(facts).await,
+        }
+    }
+
+    /// One change with its events.
+    pub(super) async fn apply(
+        &self,
+        change: Change,
+        events: &[chiffon_core::facts::Event],
+    ) -> Result<chiffon_store::Applied, Error> {
+        Ok(self.store.apply(self.repository, change, events, &[], environment::now()).await?)
+    }
+
+    async fn show(&mut self, facts: &RequestFacts, plan: &Oid) -> Result<bool, Error> {
+        let Some(offer) = facts.offers.iter().find(|offer| &offer.plan_oid == plan) else { return Ok(false) };
+        // The record comes before anything that a reviewer can see.
+        self.drain_audit().await?;
+        let proposal = self.proposal(facts, offer).await?;
+        let commit = blocking(|| self.plain.show(&proposal))?;
+        crash_point("plan-branch-moved");
+        self.apply(Change::OfferShown { name: facts.name.clone(), plan: plan.clone(), commit }, &[]).await?;
+        Ok(true)
+    }
+
+    pub(super) async fn close(&mut self, facts: &RequestFacts, plan: &Oid, state: OfferState) -> Result<bool, Error> {
+        let Some(offer) = facts.offers.iter().find(|offer| &offer.plan_oid == plan) else { return Ok(false) };
+        let summary = format!("{}: offer {} closed: {}", facts.name, offer.revision(), state.as_str());
+        let event = events::about_offer(
+            facts,
+            offer,
+            kind::CLOSED,
+            summary,
+            json!({ "state": state, "plan_path": offer.path }),
+            environment::now(),
+        );
+        let change = Change::OfferClosed { name: facts.name.clone(), plan: plan.clone(), state };
+        self.apply(change, &[event]).await?;
+        Ok(true)
+    }
+
+    async fn refuse(&mut self, facts: &RequestFacts, blob: Oid, reason: RefusalReason) -> Result<bool, Error> {
+        let now = environment::now();
+        let refusal = Refusal { blob, reason, at: now };
+        let event = events::refused(facts, &refusal, super::pages::refusal_in_words(reason), now);
+        self.apply(Change::Refused { name: facts.name.clone(), refusal }, &[event]).await?;
+        Ok(true)
+    }
+
+    /// Approves: judges once more by the gate, pins the commit, and creates the run.
+    async fn approve(&mut self, facts: &RequestFacts, plan: &Oid) -> Result<bool, Error> {
+        let Some(offer) = facts.offers.iter().find(|offer| &offer.plan_oid == plan) else { return Ok(false) };
+        if let Some(reasons) = self.denied(offer)? {
+            tracing::warn!(request = %facts.name, ?reasons, "the gate denies what was merged");
+            self.refuse(facts, plan.clone(), RefusalReason::Denied).await?;
+            return self.close(facts, plan, OfferState::Refused).await;
+        }
+        let Some(main) = blocking(|| self.requests.reference(&self.main()))? else { return Ok(false) };
+        let approval = blocking(|| self.plain.approval(&main, offer))?;
+        self.pin(plan, &offer.plan.spec.infra.commit)?;
+        let run = self.new_run(offer, approval);
+        let by = run.approval.by.clone().unwrap_or_else(|| "somebody (git does not say who)".to_owned());
+        let event = events::about_run(
+            facts,
+            &run,
+            kind::APPROVED,
+            format!("{}: approved by {by}", facts.name),
+            json!({ "approval": run.approval, "plan_path": offer.path }),
+            environment::now(),
+        );
+        self.apply(Change::Approved { name: facts.name.clone(), run: Box::new(run) }, &[event]).await?;
+        crash_point("approval-recorded");
+        Ok(true)
+    }
+
+    fn new_run(&self, offer: &Offer, (commit, by): (Oid, Option<String>)) -> Run {
+        Run {
+            id: environment::run_id(),
+            plan_oid: offer.plan_oid.clone(),
+            plan: offer.plan.clone(),
+            plan_path: offer.path.clone(),
+            approval: ApprovalRecord {
+                commit,
+                by,
+                established: Established::Claimed,
+                config_digest: self.config.digest.clone(),
+            },
+            approved_at: environment::now(),
+            round: 1,
+            cancel: false,
+            state: None,
+            finished_at: None,
+            voided: false,
+            attempts: Vec::new(),
+        }
+    }
+
+    /// Why the gate denies an offer now, against the catalogue of the commit that it pins.
+    fn denied(&mut self, offer: &Offer) -> Result<Option<Vec<String>>, Error> {
+        let catalogue = match self.catalogue_at(&offer.plan.spec.infra.commit) {
+            Ok(catalogue) => catalogue,
+            Err(reason) => return Ok(Some(vec![reason])),
+        };
+        match gate(&offer.plan, &catalogue, &self.config.policy, Approval::Merged) {
+            Verdict::Deny { reasons } => Ok(Some(reasons)),
+            Verdict::Allow { .. } | Verdict::NeedsPerson { .. } => Ok(None),
+        }
+    }
+
+    async fn order(
+        &mut self,
+        facts: &RequestFacts,
+        step: &Name,
+        attempt: u32,
+        hosts: Vec<Host>,
+        agent: Name,
+    ) -> Result<bool, Error> {
+        let Some(run) = &facts.run else { return Ok(false) };
+        let Some(order) = order_of(run, step, attempt, &hosts) else { return Ok(false) };
+        let change = Change::Ordered {
+            name: facts.name.clone(),
+            key: order.key.clone(),
+            round: run.round,
+            hosts,
+            agent: agent.clone(),
+        };
+        let messages = [(agent, ToAgent::Order(Box::new(order)))];
+        self.store.apply(self.repository, change, &[], &messages, environment::now()).await?;
+        crash_point("order-recorded");
+        Ok(true)
+    }
+
+    async fn grant(&mut self, facts: &RequestFacts, _: &World, step: &Name, number: u32) -> Result<bool, Error> {
+        let Some(run) = &facts.run else { return Ok(false) };
+        let Some(attempt) = run.attempts_of(step).find(|attempt| attempt.number == number) else { return Ok(false) };
+        let Some(boot) = attempt.boot.clone() else { return Ok(false) };
+        let planned = run.plan.spec.steps.iter().find(|planned| &planned.id == step);
+        // Hosts that tasks delegate to are touched by every step of the plan, as far as reading can tell.
+        let mut hosts = attempt.hosts.clone();
+        let limits: Vec<&Host> = run.plan.spec.steps.iter().flat_map(|step| &step.limit).collect();
+        hosts.extend(run.plan.spec.touches.hosts.iter().filter(|host| !limits.contains(host)).cloned());
+        hosts.sort();
+        hosts.dedup();
+        let key = key_of(run, step, number);
+        let event = events::about_run(
+            facts,
+            run,
+            kind::GRANTED,
+            format!("{}: {step} granted to {} (attempt {number})", facts.name, attempt.agent),
+            json!({
+                "key": key,
+                "agent": attempt.agent,
+                "hosts": attempt.hosts,
+                "playbook": planned.map(|planned| planned.playbook.clone()),
+            }),
+            environment::now(),
+        );
+        let change = Change::Granted { name: facts.name.clone(), key, boot, hosts };
+        match self.apply(change, &[event]).await {
+            Ok(_) => {
+                crash_point("grant-recorded");
+                Ok(true)
+            }
+            // Another run was faster; it will show as paused, and its end wakes us.
+            Err(Error::Store(chiffon_store::Error::Locked { .. })) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Ends an attempt that was not granted.
+    async fn drop_attempt(
+        &mut self,
+        facts: &RequestFacts,
+        step: &Name,
+        number: u32,
+        from: AttemptState,
+    ) -> Result<bool, Error> {
+        let Some(run) = &facts.run else { return Ok(false) };
+        let Some(attempt) = run.attempts_of(step).find(|attempt| attempt.number == number) else { return Ok(false) };
+        let key = key_of(run, step, number);
+        let change = moved(&key, from, AttemptState::Cancelled);
+        let refuse = ToAgent::Refuse { key, reason: "the run was stopped before it was granted".to_owned() };
+        let messages = [(attempt.agent.clone(), refuse)];
+        self.store.apply(self.repository, change, &[], &messages, environment::now()).await?;
+        Ok(true)
+    }
+
+    /// Tells the agent once in this process's life; after a restart once more, which is harmless.
+    async fn stop(&mut self, facts: &RequestFacts, step: &Name, number: u32) -> Result<bool, Error> {
+        let Some(run) = &facts.run else { return Ok(false) };
+        let Some(attempt) = run.attempts_of(step).find(|attempt| attempt.number == number) else { return Ok(false) };
+        let key = key_of(run, step, number);
+        if self.stops_sent.insert(key.clone()) {
+            let cancel = ToAgent::Cancel { key };
+            self.store.send(&[(attempt.agent.clone(), cancel)], environment::now()).await?;
+        }
+        Ok(false)
+    }
+
+    async fn reorder(&mut self, facts: &RequestFacts, step: &Name, number: u32) -> Result<bool, Error> {
+        let Some(run) = &facts.run else { return Ok(false) };
+        let Some(attempt) = run.attempts_of(step).find(|attempt| attempt.number == number) else { return Ok(false) };
+        let Some(order) = order_of(run, step, number, &attempt.hosts) else { return Ok(false) };
+        let change = moved(&order.key, AttemptState::Claimed, AttemptState::Ordered);
+        let messages = [(attempt.agent.clone(), ToAgent::Order(Box::new(order)))];
+        self.store.apply(self.repository, change, &[], &messages, environment::now()).await?;
+        Ok(true)
+    }
+
+    pub(super) async fn lose(
+        &mut self,
+        facts: &RequestFacts,
+        step: &Name,
+        number: u32,
+        from: AttemptState,
+    ) -> Result<bool, Error> {
+        let Some(run) = &facts.run else { return Ok(false) };
+        let key = key_of(run, step, number);
+        let summary = format!("{}: {step} (attempt {number}) is lost: its agent vanished in mid-step", facts.name);
+        let event = events::about_run(facts, run, kind::LOST, summary, json!({ "key": key }), environment::now());
+        self.apply(moved(&key, from, AttemptState::Lost), &[event]).await?;
+        Ok(true)
+    }
+
+    async fn void(&mut self, facts: &RequestFacts, reason: RefusalReason) -> Result<bool, Error> {
+        let Some(run) = &facts.run else { return Ok(false) };
+        self.refuse(facts, run.plan_oid.clone(), reason).await?;
+        self.finish(facts, RunState::Cancelled, true).await
+    }
+
+    async fn end_pause(&mut self, facts: &RequestFacts) -> Result<bool, Error> {
+        let event = events::about(
+            facts,
+            kind::RESUMED,
+            format!("{}: its pause is over", facts.name),
+            json!({}),
+            environment::now(),
+        );
+        self.apply(Change::PauseSet { name: facts.name.clone(), pause: None }, &[event]).await?;
+        Ok(true)
+    }
+
+    /// Whether what a run's plan reads is as it was, for a retry.
+    pub(super) fn run_freshness(&mut self, run: &Run, world: &World) -> Freshness {
+        self.freshness(&run.plan_oid, &run.plan.spec.reads, world.infra.as_ref())
+    }
+
+    /// Plans again, or records that a person has to decide.
+    async fn plan(&mut self, facts: &RequestFacts, world: &World, reason: PlanningReason) -> Result<bool, Error> {
+        tracing::info!(request = %facts.name, reason = reason.as_str(), "planning");
+        self.make_plan(facts, world).await
+    }
+}
+
+/// The key of an attempt.
+pub(super) fn key_of(run: &Run, step: &Name, attempt: u32) -> AttemptKey {
+    AttemptKey {
+        run: run.id.clone(),
+        plan: run.plan_oid.clone(),
+        mode: run.plan.spec.mode,
+        step: step.clone(),
+        attempt,
+    }
+}
+
+/// The order of an attempt: the planned step, on these hosts.
+pub(super) fn order_of(run: &Run, step: &Name, attempt: u32, hosts: &[Host]) -> Option<Order> {
+    let mut planned = run.plan.spec.steps.iter().find(|planned| &planned.id == step)?.clone();
+    planned.limit = hosts.to_vec();
+    Some(Order {
+        key: key_of(run, step, attempt),
+        approved_by: run.approval.commit.clone(),
+        plan_path: run.plan_path.clone(),
+        infra: run.plan.spec.infra.clone(),
+        step: planned,
+    })
+}
+
+/// A move without fence, life or outcome.
+pub(super) fn moved(key: &AttemptKey, from: AttemptState, to: AttemptState) -> Change {
+    Change::Moved { key: key.clone(), from, to, fence: None, boot: None, outcome: None }
+}

@@ -1,0 +1,353 @@
+//! The reconciler's side of claim → grant → run → report.
+//!
+//! Messages may come twice, late or out of order. Each is checked against the store, which is the only authority, and
+//! changes at most what its fence allows.
+
+use chiffon_core::facts::{AgentFacts, Attempt, RequestFacts, Run};
+use chiffon_schemas::{
+    AgentMessage, AttemptKey, AttemptState, BootId, FromAgent, Hello, LogDigest, Name, Outcome, Report, ReportBody,
+    RunState, Settled, ToAgent, Verdict,
+};
+use chiffon_store::{Accepted, Change};
+use serde_json::json;
+
+use super::act::{key_of, moved};
+use super::{Driver, Error};
+use crate::environment;
+use crate::events::{self, kind};
+
+/// How many messages the relay takes from the outbox at a time.
+const RELAY_BATCH: u32 = 64;
+
+impl Driver {
+    /// Publishes what waits in the outbox; a row is marked only when the bus has confirmed it.
+    pub(super) async fn relay(&mut self) -> Result<(), Error> {
+        loop {
+            let waiting = self.store.outgoing(RELAY_BATCH).await?;
+            if waiting.is_empty() {
+                return Ok(());
+            }
+            let mut sent = Vec::new();
+            for outgoing in &waiting {
+                match self.hub.send(&outgoing.agent, &outgoing.message).await {
+                    Ok(()) => sent.push(outgoing.id),
+                    Err(error) => {
+                        tracing::debug!(agent = %outgoing.agent, %error, "not published yet");
+                        break;
+                    }
+                }
+            }
+            if sent.is_empty() {
+                return Ok(());
+            }
+            self.store.sent(&sent).await?;
+        }
+    }
+
+    /// Takes one message in. The caller acknowledges it afterwards, and runs a tick where `true` comes back.
+    ///
+    /// # Errors
+    /// The store failed; the message is not acknowledged and comes again.
+    pub async fn take_message(&mut self, message: FromAgent) -> Result<bool, Error> {
+        let FromAgent { agent, boot, message } = message;
+        match message {
+            AgentMessage::Hello(hello) => self.hello(agent, boot, hello).await.map(|()| true),
+            AgentMessage::Heartbeat => self.heard(&agent, &boot).await.map(|()| false),
+            AgentMessage::Claim { key } => self.claim(&agent, boot, key).await,
+            AgentMessage::Decline { key, reason } => self.decline(&key, &reason).await.map(|()| true),
+            AgentMessage::Report(report) => self.report(&agent, report).await,
+        }
+    }
+
+    async fn hello(&mut self, agent: Name, boot: BootId, hello: Hello) -> Result<(), Error> {
+        let facts = AgentFacts {
+            kind: hello.kind,
+            boot: boot.clone(),
+            heard: environment::now(),
+            ansible_core: hello.ansible_core,
+        };
+        self.apply(Change::AgentHeard { agent: agent.clone(), facts }, &[]).await?;
+        for settled in &hello.settled {
+            self.settle_attempt(settled).await?;
+        }
+        Ok(())
+    }
+
+    async fn heard(&mut self, agent: &Name, boot: &BootId) -> Result<(), Error> {
+        let Some(known) = self.store.agents().await?.remove(agent) else { return Ok(()) };
+        if &known.boot != boot {
+            return Ok(());
+        }
+        let facts = AgentFacts { heard: environment::now(), ..known };
+        self.apply(Change::AgentHeard { agent: agent.clone(), facts }, &[]).await?;
+        Ok(())
+    }
+
+    /// What a returning journal says of an attempt: one that never started may be ordered again, one that started and
+    /// did not report its end is lost until a person looks.
+    async fn settle_attempt(&mut self, settled: &Settled) -> Result<(), Error> {
+        let Some((facts, run, attempt)) = self.attempt(&settled.key).await? else { return Ok(()) };
+        let same_fence = settled.fence.is_none() || settled.fence == attempt.fence;
+        if !same_fence {
+            return Ok(());
+        }
+        match attempt.state {
+            AttemptState::Granted | AttemptState::Started => {
+                self.lose(&facts, &attempt.step, attempt.number, attempt.state).await?;
+            }
+            AttemptState::Lost => {}
+            AttemptState::Ordered
+            | AttemptState::Claimed
+            | AttemptState::Succeeded
+            | AttemptState::Failed
+            | AttemptState::Cancelled => return Ok(()),
+        }
+        if settled.started || !settled.clean {
+            return Ok(());
+        }
+        // The journal proves that nothing ran. A run that goes on gets the same attempt again; one that was closed
+        // as lost in the meantime stays closed, without the lock.
+        let to = if run.state.is_none() { AttemptState::Ordered } else { AttemptState::Failed };
+        self.apply(moved(&settled.key, AttemptState::Lost, to), &[]).await?;
+        if to == AttemptState::Ordered
+            && let Some(order) = super::act::order_of(&run, &attempt.step, attempt.number, &attempt.hosts)
+        {
+            let message = (attempt.agent.clone(), ToAgent::Order(Box::new(order)));
+            self.store.send(&[message], environment::now()).await?;
+        }
+        Ok(())
+    }
+
+    async fn claim(&mut self, agent: &Name, boot: BootId, key: AttemptKey) -> Result<bool, Error> {
+        let refuse = |reason: &str| ToAgent::Refuse { key: key.clone(), reason: reason.to_owned() };
+        let Some((_, run, attempt)) = self.attempt(&key).await? else {
+            return self.tell(agent, refuse("there is no such attempt")).await.map(|()| false);
+        };
+        if &attempt.agent != agent || run.state.is_some() {
+            return self.tell(agent, refuse("it is not this agent's to do, or is over")).await.map(|()| false);
+        }
+        match attempt.state {
+            AttemptState::Ordered => self.record_claim(&key, boot).await.map(|()| true),
+            AttemptState::Claimed if attempt.boot.as_ref() == Some(&boot) => Ok(true),
+            AttemptState::Claimed => {
+                self.apply(moved(&key, AttemptState::Claimed, AttemptState::Ordered), &[]).await?;
+                self.record_claim(&key, boot).await.map(|()| true)
+            }
+            AttemptState::Granted if attempt.boot.as_ref() == Some(&boot) => {
+                self.grant_again(agent, &key, &attempt).await.map(|()| false)
+            }
+            AttemptState::Granted
+            | AttemptState::Started
+            | AttemptState::Succeeded
+            | AttemptState::Failed
+            | AttemptState::Cancelled
+            | AttemptState::Lost => self.tell(agent, refuse("it was granted before")).await.map(|()| false),
+        }
+    }
+
+    async fn record_claim(&mut self, key: &AttemptKey, boot: BootId) -> Result<(), Error> {
+        let change = Change::Moved {
+            key: key.clone(),
+            from: AttemptState::Ordered,
+            to: AttemptState::Claimed,
+            fence: None,
+            boot: Some(boot),
+            outcome: None,
+        };
+        ignore_conflict(self.apply(change, &[]).await)
+    }
+
+    /// The grant may have been lost on its way; the same fence again is harmless.
+    async fn grant_again(&mut self, agent: &Name, key: &AttemptKey, attempt: &Attempt) -> Result<(), Error> {
+        let (Some(boot), Some(fence)) = (attempt.boot.clone(), attempt.fence) else { return Ok(()) };
+        let grant = chiffon_schemas::Grant { key: key.clone(), boot, fence, at: attempt.since };
+        self.tell(agent, ToAgent::Grant(grant)).await
+    }
+
+    async fn tell(&mut self, agent: &Name, message: ToAgent) -> Result<(), Error> {
+        self.store.send(&[(agent.clone(), message)], environment::now()).await?;
+        self.relay().await
+    }
+
+    async fn decline(&mut self, key: &AttemptKey, reason: &str) -> Result<(), Error> {
+        let Some((facts, run, attempt)) = self.attempt(key).await? else { return Ok(()) };
+        // A declined grant was never started, as the agent itself says.
+        if !matches!(attempt.state, AttemptState::Ordered | AttemptState::Claimed | AttemptState::Granted) {
+            return Ok(());
+        }
+        let reason = events::one_line(reason);
+        let summary = format!("{}: {} declined {}: {reason}", facts.name, attempt.agent, attempt.step);
+        let event = events::about_run(
+            &facts,
+            &run,
+            kind::DECLINED,
+            summary,
+            json!({ "key": key, "reason": reason }),
+            environment::now(),
+        );
+        let outcome = declined(reason);
+        let change = Change::Moved {
+            key: key.clone(),
+            from: attempt.state,
+            to: AttemptState::Failed,
+            fence: None,
+            boot: None,
+            outcome: Some(Box::new(outcome)),
+        };
+        ignore_conflict(self.apply(change, &[event]).await)
+    }
+
+    async fn report(&mut self, agent: &Name, report: Report) -> Result<bool, Error> {
+        let log = match &report.body {
+            ReportBody::Log { chunk, text } => Some((*chunk, text.as_str())),
+            ReportBody::Started | ReportBody::Progress { .. } | ReportBody::Over(_) => None,
+        };
+        let accepted = self.store.report(&report.key, report.fence, report.seq, log, environment::now()).await?;
+        let (seq, whole) = match accepted {
+            Accepted::Stored(seq) => (seq, true),
+            Accepted::Gap(seq) => (seq, false),
+            Accepted::WrongFence => {
+                self.wrong_fence(agent, &report).await?;
+                // Confirmed all the same, or it would be replayed for ever.
+                return self.confirm(agent, &report.key, report.seq).await.map(|()| false);
+            }
+        };
+        let mut changed = false;
+        if whole {
+            changed = self.take_body(&report).await?;
+        }
+        self.confirm(agent, &report.key, seq).await?;
+        Ok(changed)
+    }
+
+    async fn confirm(&mut self, agent: &Name, key: &AttemptKey, seq: u64) -> Result<(), Error> {
+        let stored = ToAgent::Stored { key: key.clone(), seq };
+        // A lost confirmation only means one more replay, so it needs no row of its own.
+        if let Err(error) = self.hub.send(agent, &stored).await {
+            tracing::debug!(%agent, %error, "a confirmation was not sent");
+        }
+        Ok(())
+    }
+
+    async fn take_body(&mut self, report: &Report) -> Result<bool, Error> {
+        match &report.body {
+            ReportBody::Log { .. } | ReportBody::Progress { .. } => Ok(false),
+            ReportBody::Started => {
+                let change = granted_to_started(&report.key, report.fence);
+                ignore_conflict(self.apply(change, &[]).await).map(|()| false)
+            }
+            ReportBody::Over(outcome) => self.over(report, outcome).await.map(|()| true),
+        }
+    }
+
+    async fn over(&mut self, report: &Report, outcome: &Outcome) -> Result<(), Error> {
+        let Some((_, run, attempt)) = self.attempt(&report.key).await? else { return Ok(()) };
+        let to = match outcome.verdict {
+            Verdict::Succeeded => AttemptState::Succeeded,
+            Verdict::Failed => AttemptState::Failed,
+            Verdict::Cancelled => AttemptState::Cancelled,
+            Verdict::Lost => AttemptState::Lost,
+        };
+        if attempt.state == AttemptState::Granted {
+            let started = granted_to_started(&report.key, report.fence);
+            ignore_conflict(self.apply(started, &[]).await)?;
+        }
+        let from = if attempt.state == AttemptState::Granted { AttemptState::Started } else { attempt.state };
+        if !from.allows(to) {
+            return Ok(());
+        }
+        let change = Change::Moved {
+            key: report.key.clone(),
+            from,
+            to,
+            fence: Some(report.fence),
+            boot: None,
+            outcome: Some(Box::new(outcome.clone())),
+        };
+        ignore_conflict(self.apply(change, &[]).await)?;
+        if run.state == Some(RunState::Lost) {
+            self.resettle(&report.key).await?;
+        }
+        Ok(())
+    }
+
+    /// A late result told how a lost run ended: its state follows.
+    pub(super) async fn resettle(&mut self, key: &AttemptKey) -> Result<(), Error> {
+        let Some((facts, run, _)) = self.attempt(key).await? else { return Ok(()) };
+        if run.state != Some(RunState::Lost) || run.attempts.iter().any(|other| other.state == AttemptState::Lost) {
+            return Ok(());
+        }
+        let done = run.plan.spec.steps.iter().all(|step| chiffon_core::step_succeeded(&run, &step.id));
+        let state = if done { RunState::Succeeded } else { RunState::Failed };
+        self.record_end(&facts, &run, state, Change::RunResolved { run: run.id.clone(), state }).await
+    }
+
+    async fn wrong_fence(&mut self, agent: &Name, report: &Report) -> Result<(), Error> {
+        let Some((facts, run, _)) = self.attempt(&report.key).await? else { return Ok(()) };
+        let summary = format!("{}: a report of {agent} with fence {} was refused", facts.name, report.fence);
+        let detail = json!({ "key": report.key, "fence": report.fence, "seq": report.seq });
+        let event = events::about_run(&facts, &run, kind::STALE_FENCE, summary, detail, environment::now());
+        // The event stands alone; hearing of the agent is the change that carries it.
+        if let Some(known) = self.store.agents().await?.remove(agent) {
+            self.apply(Change::AgentHeard { agent: agent.clone(), facts: known }, &[event]).await?;
+        }
+        Ok(())
+    }
+
+    /// The attempt that a key names, with its run and request.
+    pub(super) async fn attempt(&self, key: &AttemptKey) -> Result<Option<(RequestFacts, Run, Attempt)>, Error> {
+        let Some((repository, name)) = self.store.request_of(&key.run).await? else { return Ok(None) };
+        if repository != self.repository {
+            return Ok(None);
+        }
+        let Some(facts) = self.store.facts(repository, &name).await? else { return Ok(None) };
+        let Some(run) = facts.run.clone().filter(|run| run.id == key.run) else { return Ok(None) };
+        let found = run.attempts_of(&key.step).find(|attempt| attempt.number == key.attempt).cloned();
+        let Some(attempt) = found.filter(|_| key_of(&run, &key.step, key.attempt) == *key) else { return Ok(None) };
+        Ok(Some((facts, run, attempt)))
+    }
+}
+
+fn granted_to_started(key: &AttemptKey, fence: chiffon_schemas::Fence) -> Change {
+    Change::Moved {
+        key: key.clone(),
+        from: AttemptState::Granted,
+        to: AttemptState::Started,
+        fence: Some(fence),
+        boot: None,
+        outcome: None,
+    }
+}
+
+fn ignore_conflict(applied: Result<chiffon_store::Applied, Error>) -> Result<(), Error> {
+    match applied {
+        Ok(_) | Err(Error::Store(chiffon_store::Error::Conflict { .. })) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The outcome of an order that no agent would do.
+fn declined(reason: String) -> Outcome {
+    Outcome {
+        verdict: Verdict::Failed,
+        failure: Some(chiffon_schemas::Failure {
+            host: None,
+            task: None,
+            cause: format!("the agent declined the order: {reason}"),
+            excerpt: String::new(),
+            done: Vec::new(),
+            not_started: Vec::new(),
+            retry_safe: true,
+        }),
+        reason: Some(reason),
+        exit_code: None,
+        recap: Default::default(),
+        changed: Vec::new(),
+        interrupted: Vec::new(),
+        duration_ms: 0,
+        usage: None,
+        log: LogDigest::default(),
+        ansible_core: None,
+        suggestions: Vec::new(),
+    }
+}

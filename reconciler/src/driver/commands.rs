@@ -1,0 +1,286 @@
+//! Commands that a person typed: taken from the store, carried out once, answered.
+
+use chiffon_core::facts::{OfferState, Pause, RequestFacts, Run, World};
+use chiffon_core::{Freshness, retry_refused};
+use chiffon_schemas::{AttemptState, Host, Name, RunState, Timestamp};
+use chiffon_store::Change;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::act::{key_of, moved};
+use super::{Driver, Error};
+use crate::environment;
+use crate::events::{self, kind};
+
+/// What a person can ask of the reconciler, as it lies in the store.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Command {
+    /// Close the open offer.
+    Reject {
+        /// The request.
+        name: Name,
+        /// Why.
+        reason: String,
+    },
+    /// Stop the run.
+    Cancel {
+        /// The request.
+        name: Name,
+    },
+    /// Run the unfinished hosts again, under the same plan.
+    Retry {
+        /// The request.
+        name: Name,
+    },
+    /// Hold a request back.
+    Pause {
+        /// The request.
+        name: Name,
+        /// Why.
+        reason: String,
+        /// Until when.
+        until: Timestamp,
+    },
+    /// End a pause.
+    Resume {
+        /// The request.
+        name: Name,
+    },
+    /// Free a host's lock.
+    Unlock {
+        /// The host.
+        host: Host,
+    },
+    /// Say how a lost attempt ended.
+    Resolve {
+        /// The request.
+        name: Name,
+        /// How.
+        how: Resolution,
+    },
+    /// Make another plan.
+    Replan {
+        /// The request.
+        name: Name,
+    },
+}
+
+/// How a lost attempt ended, as a person found it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Resolution {
+    /// The work is done on every host of it.
+    Succeeded,
+    /// It is not, and stays so.
+    Failed,
+    /// It is not; run it again.
+    Retry,
+}
+
+/// The answer to a command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommandAnswer {
+    /// Whether it was carried out.
+    pub done: bool,
+    /// What became of it, in a sentence.
+    pub message: String,
+}
+
+fn done(message: impl Into<String>) -> Result<CommandAnswer, Error> {
+    Ok(CommandAnswer { done: true, message: message.into() })
+}
+
+fn refused(message: impl Into<String>) -> Result<CommandAnswer, Error> {
+    Ok(CommandAnswer { done: false, message: message.into() })
+}
+
+impl Driver {
+    /// Carries out every command that waits.
+    pub(super) async fn take_commands(&mut self) -> Result<usize, Error> {
+        let waiting = self.store.commands(self.repository).await?;
+        let count = waiting.len();
+        for row in waiting {
+            let answer = match serde_json::from_value::<Command>(row.command) {
+                Ok(command) => match self.carry_out(command).await {
+                    Err(Error::Store(chiffon_store::Error::Conflict { what, found })) => CommandAnswer {
+                        done: false,
+                        message: format!("{what} changed in the meantime ({found}); look again"),
+                    },
+                    other => other?,
+                },
+                Err(error) => CommandAnswer { done: false, message: format!("not a command: {error}") },
+            };
+            let answer = serde_json::to_value(&answer).expect("an answer is plain data");
+            self.store.answer(row.id, &answer).await?;
+        }
+        Ok(count)
+    }
+
+    async fn carry_out(&mut self, command: Command) -> Result<CommandAnswer, Error> {
+        let name = match &command {
+            Command::Unlock { host } => return self.unlock(host).await,
+            Command::Reject { name, .. }
+            | Command::Cancel { name }
+            | Command::Retry { name }
+            | Command::Pause { name, .. }
+            | Command::Resume { name }
+            | Command::Resolve { name, .. }
+            | Command::Replan { name } => name.clone(),
+        };
+        let Some((facts, world)) = self.look_at(&name).await? else {
+            return refused(format!("there is no request {name}"));
+        };
+        match command {
+            Command::Reject { reason, .. } => self.reject(&facts, &reason).await,
+            Command::Cancel { .. } => self.cancel(&facts).await,
+            Command::Retry { .. } => self.retry(&facts, &world).await,
+            Command::Pause { reason, until, .. } => self.set_pause(&facts, Some(Pause { reason, until })).await,
+            Command::Resume { .. } => self.set_pause(&facts, None).await,
+            Command::Resolve { how, .. } => self.resolve(&facts, &world, how).await,
+            Command::Replan { .. } => self.replan(&facts).await,
+            Command::Unlock { .. } => refused("unlock names a host, not a request"),
+        }
+    }
+
+    async fn reject(&mut self, facts: &RequestFacts, reason: &str) -> Result<CommandAnswer, Error> {
+        let Some(offer) = chiffon_core::open_offer(facts) else {
+            return refused(format!("{} has no open offer", facts.name));
+        };
+        let reason = events::one_line(reason);
+        let summary = format!("{}: rejected: {reason}", facts.name);
+        let detail = json!({ "state": OfferState::Rejected, "reason": reason, "plan_path": offer.path });
+        let event = events::about_offer(facts, offer, kind::CLOSED, summary, detail, environment::now());
+        let change =
+            Change::OfferClosed { name: facts.name.clone(), plan: offer.plan_oid.clone(), state: OfferState::Rejected };
+        self.apply(change, &[event]).await?;
+        done(format!(
+            "{} is rejected; an edit of the request or `chiffon plan {} --again` plans it anew",
+            facts.name, facts.name
+        ))
+    }
+
+    pub(super) async fn cancel(&mut self, facts: &RequestFacts) -> Result<CommandAnswer, Error> {
+        let Some(run) = facts.run.as_ref().filter(|run| run.state.is_none()) else {
+            return refused(format!("{} is not running", facts.name));
+        };
+        let event = run_event(facts, run, kind::CANCEL, "a cancel was asked for", json!({}));
+        self.apply(Change::CancelAsked { run: run.id.clone() }, &[event]).await?;
+        done(format!("{} is being stopped; `chiffon status {}` says when that is verified", facts.name, facts.name))
+    }
+
+    async fn retry(&mut self, facts: &RequestFacts, world: &World) -> Result<CommandAnswer, Error> {
+        let Some(run) = facts.run.as_ref().filter(|run| !run.voided) else {
+            return refused(format!("{} has not run yet", facts.name));
+        };
+        let freshness = self.run_freshness(run, world);
+        if let Some(why) = retry_refused(run, world, freshness) {
+            return refused(format!("{} can't be retried: {why}", facts.name));
+        }
+        self.reopen(facts, run).await?;
+        done(format!("{} goes on with what is unfinished", facts.name))
+    }
+
+    async fn reopen(&mut self, facts: &RequestFacts, run: &Run) -> Result<(), Error> {
+        let round = run.round + 1;
+        let event = run_event(facts, run, kind::RETRY, "a retry was asked for", json!({ "round": round }));
+        self.apply(Change::RunReopened { run: run.id.clone(), round }, &[event]).await?;
+        Ok(())
+    }
+
+    async fn set_pause(&mut self, facts: &RequestFacts, pause: Option<Pause>) -> Result<CommandAnswer, Error> {
+        let (kind, summary, message) = match &pause {
+            Some(pause) => (
+                kind::PAUSED,
+                format!("{}: paused until {}: {}", facts.name, pause.until, events::one_line(&pause.reason)),
+                format!("{} is paused until {}; what runs already goes on", facts.name, pause.until),
+            ),
+            None if facts.pause.is_none() => return refused(format!("{} is not paused", facts.name)),
+            None => (kind::RESUMED, format!("{}: resumed", facts.name), format!("{} goes on", facts.name)),
+        };
+        let event = events::about(facts, kind, summary, json!({ "pause": pause }), environment::now());
+        self.apply(Change::PauseSet { name: facts.name.clone(), pause }, &[event]).await?;
+        done(message)
+    }
+
+    async fn replan(&mut self, facts: &RequestFacts) -> Result<CommandAnswer, Error> {
+        if facts.run.as_ref().is_some_and(|run| run.state.is_none()) {
+            return refused(format!("{} is running; cancel it first, or wait", facts.name));
+        }
+        let after = facts.offers.last().map_or(0, |offer| offer.revision());
+        let summary = format!("{}: another plan was asked for", facts.name);
+        let event = events::about(facts, kind::REPLAN, summary, json!({ "after": after }), environment::now());
+        self.apply(Change::ReplanAsked { name: facts.name.clone(), after }, &[event]).await?;
+        done(format!("{} is being planned again", facts.name))
+    }
+
+    async fn unlock(&mut self, host: &Host) -> Result<CommandAnswer, Error> {
+        let locks = self.store.locks(self.repository).await?;
+        let Some(holder) = locks.get(host) else { return refused(format!("host {host} is not locked")) };
+        let Some(facts) = self.store.facts(self.repository, &holder.request).await? else {
+            return refused(format!("host {host} is locked by {}, which is not known", holder.request));
+        };
+        let holds = |run: &Run| {
+            run.attempts_of(&holder.step).any(|attempt| {
+                attempt.number == holder.attempt
+                    && matches!(attempt.state, AttemptState::Granted | AttemptState::Started)
+            })
+        };
+        if facts.run.as_ref().is_some_and(holds) {
+            return refused(format!(
+                "{} is still running on {host}: `chiffon cancel {}` stops it",
+                holder.request, holder.request
+            ));
+        }
+        let summary = format!("{}: the lock of {host} was freed by a person", holder.request);
+        let event = events::about(&facts, kind::UNLOCKED, summary, json!({ "host": host }), environment::now());
+        self.apply(Change::Unlocked { host: host.clone() }, &[event]).await?;
+        done(format!("host {host} is free; {} stays lost until `chiffon resolve`", holder.request))
+    }
+
+    /// A person has looked at the host. Each order of the writes below is safe to be cut in two: at worst the run
+    /// stays as it is and the person says it once more.
+    async fn resolve(&mut self, facts: &RequestFacts, world: &World, how: Resolution) -> Result<CommandAnswer, Error> {
+        let Some(run) = facts.run.as_ref() else { return refused(format!("{} has not run yet", facts.name)) };
+        let lost: Vec<_> = run.attempts.iter().filter(|attempt| attempt.state == AttemptState::Lost).collect();
+        if lost.is_empty() || run.state != Some(RunState::Lost) {
+            return refused(format!("{} is not lost", facts.name));
+        }
+        if how == Resolution::Retry && self.run_freshness(run, world) != Freshness::Fresh {
+            return refused("what its plan reads has changed: resolve it with --failed and ask for a new plan");
+        }
+        let to = if how == Resolution::Succeeded { AttemptState::Succeeded } else { AttemptState::Failed };
+        for attempt in lost {
+            let key = key_of(run, &attempt.step, attempt.number);
+            let words = format!("a person found {} (attempt {}) {}", attempt.step, attempt.number, to.as_str());
+            let event = run_event(facts, run, kind::RESOLVED, &words, json!({ "key": key, "how": how }));
+            self.apply(moved(&key, AttemptState::Lost, to), &[event]).await?;
+        }
+        let Some((facts, _)) = self.look_at(&facts.name).await? else { return refused("the request is gone") };
+        let Some(run) = facts.run.as_ref() else { return refused("the run is gone") };
+        let finished = run.plan.spec.steps.iter().all(|step| chiffon_core::step_succeeded(run, &step.id));
+        match how {
+            Resolution::Retry => self.reopen(&facts, run).await?,
+            // The steps after it were approved with it and go on.
+            Resolution::Succeeded if !finished => self.reopen(&facts, run).await?,
+            Resolution::Succeeded | Resolution::Failed => {
+                let state = if finished { RunState::Succeeded } else { RunState::Failed };
+                let change = Change::RunResolved { run: run.id.clone(), state };
+                self.record_end(&facts, run, state, change).await?;
+            }
+        }
+        done(format!("{} is resolved", facts.name))
+    }
+}
+
+fn run_event(
+    facts: &RequestFacts,
+    run: &Run,
+    kind: &str,
+    words: &str,
+    detail: chiffon_schemas::Json,
+) -> chiffon_core::facts::Event {
+    let summary = format!("{}: {words}", facts.name);
+    events::about_run(facts, run, kind, summary, detail, environment::now())
+}

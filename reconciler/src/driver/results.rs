@@ -1,0 +1,134 @@
+//! Ends runs: works the result out from the attempts and records it.
+
+use chiffon_core::facts::{Attempt, RequestFacts, Run};
+use chiffon_schemas::crash::crash_point;
+use chiffon_schemas::{
+    ApiVersion, AttemptResult, Failure, ResultKind, RunResult, RunResultSpec, RunState, StepResult, Timestamp,
+};
+use chiffon_store::Change;
+use serde_json::json;
+
+use super::{Driver, Error, blocking};
+use crate::environment;
+use crate::events;
+
+impl Driver {
+    /// Ends a run, or voids it where it was refused before it began.
+    pub(super) async fn finish(&mut self, facts: &RequestFacts, state: RunState, voided: bool) -> Result<bool, Error> {
+        let Some(run) = &facts.run else { return Ok(false) };
+        let change = Change::RunFinished { run: run.id.clone(), state, voided };
+        if voided {
+            self.apply(change, &[]).await?;
+        } else {
+            self.record_end(facts, run, state, change).await?;
+        }
+        if state == RunState::Succeeded
+            && let Some(infra) = &self.infra
+        {
+            // What succeeded is not retried, so nothing needs its commit any more.
+            blocking(|| infra.unpin(&run.plan_oid))?;
+        }
+        Ok(true)
+    }
+
+    /// Records the end of a run together with its result.
+    pub(super) async fn record_end(
+        &mut self,
+        facts: &RequestFacts,
+        run: &Run,
+        state: RunState,
+        change: Change,
+    ) -> Result<(), Error> {
+        let now = environment::now();
+        let result = result_of(facts, run, state, now);
+        let summary = summary_of(facts, run, &result);
+        let detail = json!({ "result": result, "round": run.round, "approved_at": run.approved_at });
+        let event = events::about_run(facts, run, &events::kind::run(state), summary, detail, now);
+        self.apply(change, &[event]).await?;
+        crash_point("result-row-written");
+        self.drain_audit().await?;
+        crash_point("result-audited");
+        Ok(())
+    }
+}
+
+/// The result of a run as it stands.
+pub(super) fn result_of(facts: &RequestFacts, run: &Run, state: RunState, finished: Timestamp) -> RunResult {
+    let steps = run.plan.spec.steps.iter().map(|step| StepResult {
+        id: step.id.clone(),
+        playbook: step.playbook.clone(),
+        attempts: run.attempts_of(&step.id).map(attempt_result).collect(),
+    });
+    let suggestions = run.attempts.iter().filter_map(|attempt| attempt.outcome.as_ref());
+    let mut suggestions: Vec<String> = suggestions.flat_map(|outcome| outcome.suggestions.iter().cloned()).collect();
+    suggestions.sort();
+    suggestions.dedup();
+    RunResult {
+        api_version: ApiVersion::V1,
+        kind: ResultKind::Result,
+        spec: RunResultSpec {
+            request: facts.name.clone(),
+            plan: run.plan_oid.clone(),
+            run: run.id.clone(),
+            state,
+            approval: run.approval.clone(),
+            started: run.attempts.iter().any(|attempt| attempt.fence.is_some()).then_some(run.approved_at),
+            finished,
+            steps: steps.collect(),
+            failure: if state == RunState::Succeeded { None } else { failure_of(run) },
+            suggestions,
+        },
+    }
+}
+
+fn attempt_result(attempt: &Attempt) -> AttemptResult {
+    AttemptResult {
+        attempt: attempt.number,
+        state: attempt.state,
+        agent: Some(attempt.agent.clone()),
+        fence: attempt.fence,
+        outcome: attempt.outcome.clone(),
+    }
+}
+
+/// The first cause of this round, with the steps that never began.
+fn failure_of(run: &Run) -> Option<Failure> {
+    let round = || run.attempts.iter().filter(|attempt| attempt.round == run.round);
+    let mut failure = round().find_map(|attempt| attempt.outcome.as_ref()?.failure.clone()).or_else(|| {
+        let attempt = round().find(|attempt| attempt.state == chiffon_schemas::AttemptState::Lost)?;
+        Some(Failure {
+            host: None,
+            task: None,
+            cause: format!("the agent {} vanished in mid-step: how far it came is not known", attempt.agent),
+            excerpt: String::new(),
+            done: Vec::new(),
+            not_started: Vec::new(),
+            retry_safe: false,
+        })
+    })?;
+    for step in &run.plan.spec.steps {
+        if run.attempts_of(&step.id).next().is_none() {
+            failure.not_started.push(format!("step {}", step.id));
+        }
+    }
+    Some(failure)
+}
+
+/// `uptime-kuma: succeeded on nas01 in 38 s (9 changed, 5 ok)`.
+fn summary_of(facts: &RequestFacts, run: &Run, result: &RunResult) -> String {
+    let outcomes = || run.attempts.iter().filter_map(|attempt| attempt.outcome.as_ref());
+    let millis: u64 = outcomes().map(|outcome| outcome.duration_ms).sum();
+    let changed: u32 = outcomes().flat_map(|outcome| outcome.recap.values()).map(|recap| recap.changed).sum();
+    // Ansible counts a changed task as ok too.
+    let ok: u32 = outcomes().flat_map(|outcome| outcome.recap.values()).map(|recap| recap.ok).sum::<u32>() - changed;
+    let hosts: Vec<&str> = run.plan.spec.touches.hosts.iter().map(|host| host.as_str()).collect();
+    let head = format!("{}: {} on {}", facts.name, result.spec.state.as_str(), hosts.join(", "));
+    match (&result.spec.failure, outcomes().next()) {
+        (Some(failure), _) => {
+            let task = failure.task.as_ref().map_or(String::new(), |task| format!(" at {task}"));
+            format!("{head}{task}: {}", failure.cause)
+        }
+        (None, Some(_)) => format!("{head} in {} s ({changed} changed, {ok} ok)", millis.div_ceil(1000)),
+        (None, None) => head,
+    }
+}

@@ -1,0 +1,113 @@
+//! The one place of this binary that reads the environment, the wall clock and randomness.
+//!
+//! Everything else takes them as values, so that decisions can be tested and two runs can be compared.
+
+#![expect(clippy::disallowed_methods, reason = "this is the file that the rule names")]
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use chiffon_schemas::{BootId, EventId, RunId, Timestamp, ulid};
+
+/// What the process was started with.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    /// `PATH`.
+    pub path: OsString,
+    /// `HOME`.
+    pub home: Option<PathBuf>,
+    /// `CHIFFON_DIR`: the folder that `init` made.
+    pub chiffon_dir: Option<PathBuf>,
+    /// `SSH_AUTH_SOCK`, for a person's own pushes.
+    pub ssh_auth_sock: Option<OsString>,
+    /// `NO_COLOR` is set and not empty.
+    pub no_color: bool,
+    /// `CHIFFON_LOG`: a filter for the process's own log, like `info,chiffon=debug`.
+    pub log: Option<String>,
+    /// The folder in which the process was started.
+    pub cwd: PathBuf,
+    /// Git's quarantine variables inside a hook, by name: `GIT_OBJECT_DIRECTORY` and its alternates.
+    pub git_objects: Vec<(String, OsString)>,
+    /// `COLUMNS`, the width of the terminal where the shell says it.
+    pub columns: Option<usize>,
+}
+
+impl Environment {
+    /// Reads it.
+    pub fn read() -> Self {
+        let text = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let git_objects =
+            ["GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_QUARANTINE_PATH", "GIT_DIR"]
+                .into_iter()
+                .filter_map(|name| Some((name.to_owned(), text(name)?)))
+                .collect();
+        Self {
+            path: text("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()),
+            home: text("HOME").map(PathBuf::from),
+            chiffon_dir: text("CHIFFON_DIR").map(PathBuf::from),
+            ssh_auth_sock: text("SSH_AUTH_SOCK"),
+            no_color: text("NO_COLOR").is_some(),
+            log: text("CHIFFON_LOG").and_then(|value| value.into_string().ok()),
+            cwd: std::env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),
+            git_objects,
+            columns: text("COLUMNS").and_then(|value| value.to_str()?.parse().ok()),
+        }
+    }
+
+    /// A program on `PATH`.
+    pub fn find_program(&self, name: &str) -> Option<PathBuf> {
+        std::env::split_paths(&self.path).map(|folder| folder.join(name)).find(|path| path.is_file())
+    }
+}
+
+/// The wall clock, in whole seconds.
+pub fn now() -> Timestamp {
+    Timestamp::from_secs(i64::try_from(millis() / 1000).unwrap_or(i64::MAX))
+}
+
+/// Milliseconds since the epoch; 0 before it.
+pub fn millis() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A new ULID. Within one process ids rise even inside one millisecond, so that sorting by id is sorting by time.
+fn new_ulid() -> String {
+    use std::sync::Mutex;
+    static LAST: Mutex<(u64, u128)> = Mutex::new((0, 0));
+    let mut last = LAST.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let now = millis();
+    *last = if now > last.0 { (now, random() >> 1) } else { (last.0, last.1 + 1) };
+    ulid(last.0, last.1)
+}
+
+/// 80 random bits from the kernel.
+fn random() -> u128 {
+    let mut bytes = [0_u8; 16];
+    let mut filled = 0;
+    while filled < 10 {
+        match rustix::rand::getrandom(&mut bytes[filled..10], rustix::rand::GetRandomFlags::empty()) {
+            Ok(count) => filled += count,
+            Err(rustix::io::Errno::INTR) => {}
+            // No kernel that runs this lacks getrandom(2); ids must never repeat in silence.
+            Err(error) => panic!("the kernel gives no random bytes: {error}"),
+        }
+    }
+    u128::from_le_bytes(bytes)
+}
+
+/// A new event's id.
+pub fn event_id() -> EventId {
+    EventId::parse(new_ulid()).expect("a ULID is an event id")
+}
+
+/// A new run's id.
+pub fn run_id() -> RunId {
+    RunId::parse(new_ulid()).expect("a ULID is a run id")
+}
+
+/// The id of this life of the agent.
+pub fn boot_id() -> BootId {
+    BootId::parse(new_ulid()).expect("a ULID is a boot id")
+}

@@ -1,0 +1,121 @@
+//! The folder that `chiffon init` makes, and how a command finds it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::environment::Environment;
+
+/// Names inside the folder.
+const CONFIG: &str = "chiffon.yaml";
+
+/// The folder that `chiffon init` made.
+#[derive(Debug, Clone)]
+pub struct Home {
+    folder: PathBuf,
+}
+
+impl Home {
+    /// A home at this folder, whether it is there or not.
+    pub fn at(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into() }
+    }
+
+    /// Finds the home: `--dir`, then `CHIFFON_DIR`, then the current folder and those above it, then the repository
+    /// that a clone here was made from.
+    ///
+    /// # Errors
+    /// None is found, or the one that was named is none.
+    pub fn find(dir: Option<&Path>, environment: &Environment) -> Result<Self> {
+        if let Some(folder) = dir.or(environment.chiffon_dir.as_deref()) {
+            let home = Self::at(environment.cwd.join(folder));
+            if home.config().is_file() {
+                return Ok(home);
+            }
+            bail!("{} holds no {CONFIG}: `chiffon init {}` makes one", folder.display(), folder.display());
+        }
+        for folder in environment.cwd.ancestors() {
+            if folder.join(CONFIG).is_file() {
+                return Ok(Self::at(folder));
+            }
+            if let Some(home) = of_clone(folder) {
+                return Ok(home);
+            }
+        }
+        bail!(
+            "there is no {CONFIG} here or above: say where with --dir DIR or CHIFFON_DIR, or make one with `chiffon init DIR --infra PATH`"
+        )
+    }
+
+    /// The folder itself.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// `chiffon.yaml`.
+    pub fn config(&self) -> PathBuf {
+        self.folder.join(CONFIG)
+    }
+
+    /// The requests repository, where the configuration does not say otherwise.
+    pub fn requests(&self) -> PathBuf {
+        self.folder.join("requests.git")
+    }
+
+    /// What Chiffon itself keeps; private to its user.
+    pub fn state(&self) -> PathBuf {
+        self.folder.join("state")
+    }
+
+    /// The database.
+    pub fn database(&self) -> PathBuf {
+        self.state().join("chiffon.db")
+    }
+
+    /// The mirror of the infra repository.
+    pub fn infra(&self) -> PathBuf {
+        self.state().join("infra.git")
+    }
+
+    /// The embedded agent's journal and spool.
+    pub fn agent(&self) -> PathBuf {
+        self.state().join("agent")
+    }
+
+    /// Touched to wake a running `chiffon up`.
+    pub fn wake(&self) -> PathBuf {
+        self.state().join("wake")
+    }
+
+    /// Held by a running `chiffon up`.
+    pub fn lock(&self) -> PathBuf {
+        self.state().join("lock")
+    }
+
+    /// Touches the wake file.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn touch_wake(&self) -> Result<()> {
+        let path = self.wake();
+        std::fs::write(&path, b"").with_context(|| format!("touching {}", path.display()))
+    }
+}
+
+/// The home whose bare repository the clone at `folder` has as its `origin`.
+fn of_clone(folder: &Path) -> Option<Home> {
+    let config = std::fs::read_to_string(folder.join(".git").join("config")).ok()?;
+    let mut in_origin = false;
+    for line in config.lines().map(str::trim) {
+        if line.starts_with('[') {
+            in_origin = line == "[remote \"origin\"]";
+        } else if let Some((key, value)) = line.split_once('=').filter(|_| in_origin)
+            && key.trim() == "url"
+        {
+            let path = Path::new(value.trim().trim_start_matches("file://"));
+            let home = Home::at(folder.join(path).parent()?);
+            return home.config().is_file().then_some(home);
+        }
+    }
+    None
+}

@@ -1,0 +1,41 @@
+//! The `chiffon` command: configuration, driver loop, outbox relay, lifecycle and command line.
+
+mod cli;
+mod commands;
+mod config;
+mod driver;
+mod environment;
+mod events;
+mod home;
+mod mirror;
+mod output;
+mod up;
+
+use std::process::ExitCode;
+
+pub use cli::Cli;
+pub use environment::Environment;
+
+use output::Output;
+
+/// Runs one command and says how it ended, for `main`.
+pub fn run(cli: Cli, environment: Environment) -> ExitCode {
+    let output = Output::new(cli.json, cli.color, &environment);
+    log_to_stderr(&environment);
+    match commands::dispatch(cli, environment, &output) {
+        Ok(exit) => ExitCode::from(exit.code()),
+        Err(error) => {
+            output.error(&error);
+            ExitCode::from(commands::Exit::Error.code())
+        }
+    }
+}
+
+/// The process's own log goes to stderr, and says nothing below a warning unless asked.
+fn log_to_stderr(environment: &Environment) {
+    let filter = environment.log.as_deref().unwrap_or("warn");
+    let filter =
+        tracing_subscriber::EnvFilter::try_new(filter).unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    // A second call in one process (tests) keeps the first log.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).try_init();
+}

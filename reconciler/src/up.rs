@@ -1,0 +1,344 @@
+//! `chiffon up`: the driver's loop with the embedded agent, in one process.
+//!
+//! Whatever wakes the loop only says "look now": a touched file, a message, a timer. Losing a wake-up costs at most one
+//! poll interval.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use chiffon_core::State;
+use chiffon_link::{Hub, Limits, LocalHub};
+use chiffon_schemas::Timestamp;
+use chiffon_store::{Sqlite, Store};
+use notify::Watcher;
+use tokio::sync::{mpsc, watch};
+
+use crate::commands::Exit;
+use crate::config::{self, Config};
+use crate::driver::{Driver, Fetch};
+use crate::environment::{self, Environment};
+use crate::home::Home;
+use crate::output::Output;
+
+mod agent;
+mod report;
+
+pub use report::tone;
+
+/// The longest that the start waits for the embedded agent to have settled its journal.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A person's wish to stop, said once or again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// Nobody said so.
+    No,
+    /// Begin nothing new, and wait for what runs.
+    Finish,
+    /// Cancel what runs, verify, and stop.
+    Cancel,
+}
+
+/// What the loop was started with.
+#[derive(Debug)]
+pub struct Options {
+    /// Do all that can be done now, wait for the runs, and exit.
+    pub once: bool,
+    /// Say only what needs attention.
+    pub quiet: bool,
+}
+
+/// Runs until stopped, or until all is at rest.
+///
+/// # Errors
+/// Another `up` holds the lock, the configuration has mistakes, or the store can't be opened.
+pub async fn up(home: Home, environment: Environment, output: &Output, options: &Options) -> Result<Exit> {
+    let config = load(&home, output)?;
+    let _lock = take_lock(&home)?;
+    let store: Arc<dyn Store> = Arc::new(Sqlite::open(&home.database()).await.context("opening the database")?);
+    let hub = Arc::new(LocalHub::new(Limits::default()));
+    let link = hub.attach(&config.spec.agent.name);
+    let (stop_agent, agent_stop) = watch::channel(false);
+    let agent = agent::start(&home, &config, &environment, link, agent_stop)?;
+    let mut driver = Driver::new(home.clone(), environment.clone(), config, Arc::clone(&store), hub.clone()).await?;
+    let mut looped = Loop {
+        reporter: report::Reporter::new(*output, options.quiet),
+        driver: &mut driver,
+        hub: hub.clone(),
+        home: &home,
+        output,
+        stop: Stop::No,
+        last_error: None,
+        exit: Exit::Done,
+    };
+    let ended = looped.run(options).await;
+    let exit = looped.exit;
+    let _ = stop_agent.send(true);
+    if tokio::time::timeout(Duration::from_secs(60), agent).await.is_err() {
+        output.progress("the agent did not stop in 60 s");
+    }
+    ended.map(|()| exit)
+}
+
+fn load(home: &Home, output: &Output) -> Result<Config> {
+    config::load(&home.config()).map_err(|error| crate::commands::config_error(error, output))
+}
+
+/// One `up` at a time for each home; the kernel frees the lock with the process.
+fn take_lock(home: &Home) -> Result<File> {
+    let path = home.lock();
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("opening {}", path.display()))?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            bail!("another `chiffon up` is running for {}", home.folder().display())
+        }
+        Err(error) => Err(error).with_context(|| format!("locking {}", path.display())),
+    }
+}
+
+/// Whether an `up` is running for a home.
+pub fn is_running(home: &Home) -> bool {
+    let Ok(file) = File::options().write(true).open(home.lock()) else { return false };
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::WOULDBLOCK)
+}
+
+/// The loop's state.
+struct Loop<'a> {
+    driver: &'a mut Driver,
+    hub: Arc<dyn Hub>,
+    home: &'a Home,
+    output: &'a Output,
+    reporter: report::Reporter,
+    stop: Stop,
+    last_error: Option<String>,
+    exit: Exit,
+}
+
+impl Loop<'_> {
+    async fn run(&mut self, options: &Options) -> Result<()> {
+        let (wake, mut woken) = mpsc::channel::<()>(1);
+        let _watcher = watch_files(self.home, wake)?;
+        let mut signals = Signals::new()?;
+        self.wait_for_hello().await?;
+        let mut fetch = Fetch::Yes;
+        let mut next_fetch = tokio::time::Instant::now();
+        loop {
+            let look_again = self.tick(fetch).await?;
+            let poll = Duration::from_secs(u64::from(self.driver.config().spec.poll_secs));
+            if fetch == Fetch::Yes {
+                next_fetch = tokio::time::Instant::now() + poll;
+            }
+            if self.is_over(options).await? {
+                return Ok(());
+            }
+            let until = look_again.map_or(next_fetch, |at| next_fetch.min(until(at)));
+            fetch = tokio::select! {
+                biased;
+                () = signals.recv() => { self.asked_to_stop().await?; Fetch::No }
+                message = self.hub.receive() => {
+                    self.take(message).await?;
+                    Fetch::No
+                }
+                _ = woken.recv() => { self.reload(); Fetch::Yes }
+                () = tokio::time::sleep_until(until) => {
+                    if tokio::time::Instant::now() >= next_fetch { Fetch::Yes } else { Fetch::No }
+                }
+            };
+        }
+    }
+
+    /// Takes messages in until one changes something, so that a flood of log chunks costs no ticks.
+    async fn take(
+        &mut self,
+        first: Result<chiffon_link::Delivery<chiffon_schemas::FromAgent>, chiffon_link::Error>,
+    ) -> Result<()> {
+        let mut next = Some(first);
+        while let Some(delivery) = next.take() {
+            let delivery = delivery.context("the bus was closed")?;
+            let progress = report::progress_of(&delivery.message);
+            let changed = self.driver.take_message(delivery.message.clone()).await;
+            match changed {
+                Ok(changed) => {
+                    delivery.ack().await.context("the bus was closed")?;
+                    if let Some(line) = progress {
+                        self.reporter.task(&line);
+                    }
+                    if changed {
+                        return Ok(());
+                    }
+                }
+                // Not acknowledged: it comes again.
+                Err(error) => {
+                    self.complain(&error);
+                    return Ok(());
+                }
+            }
+            let waiting = tokio::time::timeout(Duration::ZERO, self.hub.receive()).await;
+            next = waiting.ok();
+        }
+        Ok(())
+    }
+
+    async fn wait_for_hello(&mut self) -> Result<()> {
+        let first = tokio::time::timeout(HELLO_TIMEOUT, self.hub.receive()).await;
+        match first {
+            Ok(message) => self.take(message).await,
+            Err(_) => bail!("the embedded agent did not start in {} s", HELLO_TIMEOUT.as_secs()),
+        }
+    }
+
+    async fn tick(&mut self, fetch: Fetch) -> Result<Option<Timestamp>> {
+        match self.driver.tick(fetch).await {
+            Ok(tick) => {
+                self.last_error = None;
+                self.reporter.states(&self.driver.states().await?);
+                Ok(tick.look_again)
+            }
+            Err(error) => {
+                self.complain(&error);
+                Ok(Some(environment::now().plus_secs(5)))
+            }
+        }
+    }
+
+    /// Says each error once, not at every tick.
+    fn complain(&mut self, error: &crate::driver::Error) {
+        let text = crate::commands::chain(error);
+        if self.last_error.as_ref() != Some(&text) {
+            self.output.progress(&format!("error: {text}"));
+            tracing::error!(%text, "a tick failed");
+        }
+        self.last_error = Some(text);
+        self.exit = Exit::Error;
+    }
+
+    fn reload(&mut self) {
+        match config::load(&self.home.config()) {
+            Ok(config) if config.digest != self.driver.config().digest => {
+                self.output.progress("chiffon.yaml was read again");
+                self.driver.reconfigure(config);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                let error = crate::commands::config_error(error, self.output);
+                self.output.progress(&format!("chiffon.yaml is left as it was: {error}"));
+            }
+        }
+    }
+
+    async fn asked_to_stop(&mut self) -> Result<()> {
+        let running = self.running().await?;
+        self.stop = match self.stop {
+            Stop::No if !running.is_empty() => {
+                let names = running.join(", ");
+                self.output.progress(&format!("stopping after {names}; once more cancels it"));
+                Stop::Finish
+            }
+            Stop::No => Stop::Finish,
+            Stop::Finish | Stop::Cancel => {
+                for name in &running {
+                    self.output.progress(&format!("cancelling {name}"));
+                }
+                self.driver.cancel_all().await?;
+                Stop::Cancel
+            }
+        };
+        Ok(())
+    }
+
+    async fn running(&self) -> Result<Vec<String>> {
+        let states = self.driver.states().await?;
+        let running = states.into_iter().filter(|(_, state, _)| *state == State::Running);
+        Ok(running.map(|(name, _, _)| name.to_string()).collect())
+    }
+
+    /// Whether the loop ends here.
+    async fn is_over(&mut self, options: &Options) -> Result<bool> {
+        let running = !self.running().await?.is_empty();
+        if self.stop != Stop::No {
+            return Ok(!running);
+        }
+        if !options.once {
+            return Ok(false);
+        }
+        if self.last_error.is_some() {
+            return Ok(true);
+        }
+        let states = self.driver.states().await?;
+        let pending = |state: &State| matches!(state, State::Queued | State::Running | State::Planning(_));
+        if states.iter().any(|(_, state, _)| pending(state)) {
+            return Ok(false);
+        }
+        if states.iter().any(|(_, state, _)| state.needs_attention()) {
+            self.exit = Exit::Attention;
+        }
+        Ok(true)
+    }
+}
+
+fn until(at: Timestamp) -> tokio::time::Instant {
+    let secs = at.secs() - environment::now().secs();
+    tokio::time::Instant::now() + Duration::from_secs(u64::try_from(secs).unwrap_or(0).min(86_400))
+}
+
+/// Watches the wake file and the configuration. Where the kernel can't, polling alone is enough.
+fn watch_files(home: &Home, wake: mpsc::Sender<()>) -> Result<Option<notify::RecommendedWatcher>> {
+    let config = home.config();
+    let wake_file = home.wake();
+    let handler = move |event: notify::Result<notify::Event>| {
+        let Ok(event) = event else { return };
+        let ours = event.paths.iter().any(|path| path.ends_with("wake") || path.ends_with("chiffon.yaml"));
+        let reads = matches!(
+            event.kind,
+            notify::EventKind::Access(notify::event::AccessKind::Open(_) | notify::event::AccessKind::Read)
+        );
+        if ours && !reads {
+            // One waiting wake-up is enough: it says "look", not what for.
+            let _ = wake.try_send(());
+        }
+    };
+    let mut watcher = match notify::recommended_watcher(handler) {
+        Ok(watcher) => watcher,
+        Err(error) => {
+            tracing::warn!(%error, "files can't be watched; polling alone");
+            return Ok(None);
+        }
+    };
+    for folder in [wake_file.parent(), config.parent()].into_iter().flatten() {
+        if let Err(error) = watcher.watch(folder, notify::RecursiveMode::NonRecursive) {
+            tracing::warn!(%error, "files can't be watched; polling alone");
+        }
+    }
+    Ok(Some(watcher))
+}
+
+/// Ctrl-C and SIGTERM.
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).context("listening for Ctrl-C")?,
+            terminate: signal(SignalKind::terminate()).context("listening for SIGTERM")?,
+        })
+    }
+
+    async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

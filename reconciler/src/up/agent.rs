@@ -1,0 +1,57 @@
+//! The embedded agent: the same code as on another machine, over the in-process link.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use chiffon_infra::{Ansible, AnsibleConfig};
+use chiffon_link::LocalLink;
+use chiffon_runtime::{Agent, Settings};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::config::Config;
+use crate::environment::{self, Environment};
+use crate::home::Home;
+
+/// Starts the agent as a task. It ends when `stop` says so, after its processes have.
+///
+/// # Errors
+/// Its folders can't be made.
+pub fn start(
+    home: &Home,
+    config: &Config,
+    environment: &Environment,
+    link: LocalLink,
+    stop: watch::Receiver<bool>,
+) -> Result<JoinHandle<()>> {
+    let folder = home.agent();
+    std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    let work = Ansible::new(ansible(home, config, environment));
+    let name = config.spec.agent.name.clone();
+    let mut settings = Settings::new(name, environment::boot_id(), folder);
+    settings.parallel = usize::try_from(config.spec.agent.parallel).unwrap_or(1);
+    let agent = Agent::new(settings, Arc::new(link), Arc::new(work));
+    Ok(tokio::spawn(async move {
+        if let Err(error) = agent.run(stop).await {
+            tracing::error!(error = %crate::commands::chain(&error), "the agent stopped");
+        }
+    }))
+}
+
+/// How the agent runs Ansible.
+fn ansible(home: &Home, config: &Config, environment: &Environment) -> AnsibleConfig {
+    let spec = &config.spec.ansible;
+    let found = spec.playbook.clone().or_else(|| environment.find_program("ansible-playbook"));
+    AnsibleConfig {
+        // A program that is not there is said by `doctor`, and by the agent when it is asked to run something.
+        ansible_playbook: found.unwrap_or_else(|| "ansible-playbook".into()),
+        requests_repo: config.requests.clone(),
+        main_branch: "main".to_owned(),
+        infra_repo: home.infra(),
+        vault_password_file: config.vault_password_file.clone(),
+        ssh_auth_sock: spec.ssh_auth_sock.clone(),
+        state_folder: home.state(),
+        log_cap_bytes: AnsibleConfig::LOG_CAP_BYTES,
+        grace: AnsibleConfig::GRACE,
+    }
+}

@@ -1,0 +1,420 @@
+//! The store port: what every adapter must do, and what makes two of them equal.
+//!
+//! The store is the only authority on offers, runs, attempts, locks and fences. Every change is one transaction
+//! that also appends its events, so that nothing is decided without being remembered.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use chiffon_core::facts::{
+    AgentFacts, Event, LockHolder, Offer, OfferState, Pause, Refusal, RequestFacts, RequestFile, Run, Unplanned,
+};
+use chiffon_schemas::{
+    AttemptKey, AttemptState, BootId, EventId, Fence, Host, Json, Name, Oid, Outcome, RepoPath, RunId, RunState,
+    Timestamp, ToAgent,
+};
+
+/// A requests repository in the store's keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RepositoryId(pub i64);
+
+/// Why the store did not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The change's condition no longer holds: somebody was faster. Look again and decide anew.
+    #[error("{what} is no longer as expected: {found}")]
+    Conflict {
+        /// What was expected to be so.
+        what: String,
+        /// What was found.
+        found: String,
+    },
+    /// A host is locked by somebody else.
+    #[error("host {host} is locked by {} ({})", holder.request, holder.run)]
+    Locked {
+        /// The host.
+        host: Host,
+        /// Who holds it.
+        holder: LockHolder,
+    },
+    /// A row that can't be what it is; names table, column and row.
+    #[error("{table}.{column} of row {row} can't be read: {reason}")]
+    Corrupt {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+        /// The row's key, as text.
+        row: String,
+        /// Why.
+        reason: String,
+    },
+    /// The database itself.
+    #[error("the database did not answer as it should")]
+    Database(#[from] sqlx::Error),
+    /// The schema could not be brought up to date.
+    #[error("the database could not be migrated")]
+    Migrate(#[source] sqlx::migrate::MigrateError),
+}
+
+/// What was last seen of the git side.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cursor {
+    /// The tip of `main`.
+    pub main: Option<Oid>,
+    /// The tip of the infra repository's branch.
+    pub infra: Option<Oid>,
+    /// The tip of the audit branch, as we wrote it.
+    pub audit: Option<Oid>,
+}
+
+/// One change, done whole or not at all, together with its events.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// `main` moved: the files that differ. Also moves the cursor, from `from`.
+    MainSeen {
+        /// The cursor before.
+        from: Option<Oid>,
+        /// The new tip.
+        main: Oid,
+        /// Request files that were added, changed or removed.
+        requests: Vec<SeenRequest>,
+        /// Plan files that were added, changed or removed (`None`).
+        plans: Vec<(Name, Option<Oid>)>,
+    },
+    /// The infra branch moved.
+    InfraSeen {
+        /// The new tip.
+        commit: Oid,
+    },
+    /// A plan is offered. Condition: no offer of this request but `replaces` is open, and its revision is the last
+    /// plus one. Clears `unplanned` and `replan_after`; closes `replaces` as `replaced`.
+    OfferRecorded {
+        /// The request.
+        name: Name,
+        /// The open offer that this one, made of a person's edit, takes the place of.
+        replaces: Option<Oid>,
+        /// The offer; its state is open.
+        offer: Box<Offer>,
+    },
+    /// The plan branch shows the offer. Condition: the offer exists.
+    OfferShown {
+        /// The request.
+        name: Name,
+        /// The plan's blob.
+        plan: Oid,
+        /// The commit of the plan branch.
+        commit: Oid,
+    },
+    /// An open offer is closed. Condition: it is open.
+    OfferClosed {
+        /// The request.
+        name: Name,
+        /// The plan's blob.
+        plan: Oid,
+        /// Why; not `Open`.
+        state: OfferState,
+    },
+    /// Planning ended without an offer. Clears `replan_after`.
+    Unplanned {
+        /// The request.
+        name: Name,
+        /// Why.
+        unplanned: Unplanned,
+    },
+    /// An open offer is approved: closes it and creates the run. Condition: it is open.
+    Approved {
+        /// The request.
+        name: Name,
+        /// The new run, without attempts.
+        run: Box<Run>,
+    },
+    /// Something on `main` is refused.
+    Refused {
+        /// The request.
+        name: Name,
+        /// What and why.
+        refusal: Refusal,
+    },
+    /// An attempt is ordered: a new row in state `ordered`. Condition: that attempt does not exist yet.
+    Ordered {
+        /// The request.
+        name: Name,
+        /// The attempt.
+        key: AttemptKey,
+        /// The round.
+        round: u32,
+        /// The hosts, sorted.
+        hosts: Vec<Host>,
+        /// The agent.
+        agent: Name,
+    },
+    /// A claim is granted: takes the locks of `hosts` all at once and gives out the next fence. Condition: state
+    /// `claimed` by `boot`; every host free or held by this very attempt, else `Error::Locked`. The grant itself goes
+    /// into the agent's outbox in the same transaction, and the fence into `detail.fence` of each event.
+    Granted {
+        /// The request.
+        name: Name,
+        /// The attempt.
+        key: AttemptKey,
+        /// The life that claimed.
+        boot: BootId,
+        /// The hosts to lock: the attempt's and those it delegates to, sorted.
+        hosts: Vec<Host>,
+    },
+    /// An attempt moves. Condition: its state is `from`, its fence (where one is given) is this one, and
+    /// `from.allows(to)`. A final state other than `lost`, and `ordered`, free its locks; `ordered` also clears agent
+    /// life and fence.
+    Moved {
+        /// The attempt.
+        key: AttemptKey,
+        /// The state before.
+        from: AttemptState,
+        /// The state after.
+        to: AttemptState,
+        /// The fence that a report carried.
+        fence: Option<Fence>,
+        /// The life that claims.
+        boot: Option<BootId>,
+        /// How it ended.
+        outcome: Option<Box<Outcome>>,
+    },
+    /// A run is over (for this round). Condition: it is not over yet.
+    RunFinished {
+        /// The run.
+        run: RunId,
+        /// How.
+        state: RunState,
+        /// It was refused before its first grant.
+        voided: bool,
+    },
+    /// A person said how a `lost` run ended. Condition: it is `lost`.
+    RunResolved {
+        /// The run.
+        run: RunId,
+        /// How.
+        state: RunState,
+    },
+    /// A finished run goes on with another round; forgets that a cancel was asked for. Condition: it is over.
+    RunReopened {
+        /// The run.
+        run: RunId,
+        /// The new round: the last plus one.
+        round: u32,
+    },
+    /// A person asked to stop the run. Condition: it is not over.
+    CancelAsked {
+        /// The run.
+        run: RunId,
+    },
+    /// A person paused (`Some`) or resumed (`None`) a request.
+    PauseSet {
+        /// The request.
+        name: Name,
+        /// The pause.
+        pause: Option<Pause>,
+    },
+    /// A person asked for another plan than the one of this revision.
+    ReplanAsked {
+        /// The request.
+        name: Name,
+        /// The last revision so far.
+        after: u32,
+    },
+    /// A host's lock is freed by a person. Condition: it is held.
+    Unlocked {
+        /// The host.
+        host: Host,
+    },
+    /// An agent was heard of.
+    AgentHeard {
+        /// Its name.
+        agent: Name,
+        /// What is known.
+        facts: AgentFacts,
+    },
+}
+
+/// A request file that differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenRequest {
+    /// The request's name.
+    pub name: Name,
+    /// Its path.
+    pub path: RepoPath,
+    /// What is there now.
+    pub file: RequestFile,
+}
+
+/// What a change did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// The fence that was given out, for `Granted`.
+    pub fence: Option<Fence>,
+}
+
+/// A message on its way to an agent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outgoing {
+    /// Its row.
+    pub id: i64,
+    /// To whom.
+    pub agent: Name,
+    /// What.
+    pub message: ToAgent,
+}
+
+/// A piece of a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogChunk {
+    /// Its place in the whole of the run, rising; what `read_log` continues from.
+    pub position: i64,
+    /// The step.
+    pub step: Name,
+    /// The attempt.
+    pub attempt: u32,
+    /// Its number in the attempt, from 0.
+    pub chunk: u64,
+    /// Its text.
+    pub text: String,
+}
+
+/// Something that a person typed, on its way to the reconciler.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Command {
+    /// Its row.
+    pub id: i64,
+    /// What: the command as JSON (`{"cancel": {"name": "kuma"}}`).
+    pub command: Json,
+    /// When it was typed.
+    pub at: Timestamp,
+    /// What became of it; absent while it waits.
+    pub answer: Option<Json>,
+}
+
+/// What a list of past events is narrowed to. Absent fields narrow nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventFilter {
+    /// Only this request.
+    pub request: Option<Name>,
+    /// Only with this service.
+    pub service: Option<String>,
+    /// Only on this host.
+    pub host: Option<Host>,
+    /// Only of these kinds.
+    pub kinds: Vec<String>,
+    /// Only at or after this time.
+    pub since: Option<Timestamp>,
+    /// At most this many, newest first.
+    pub limit: Option<u32>,
+}
+
+/// What became of an agent's report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepted {
+    /// It is stored now, or was before: confirm up to this sequence number.
+    Stored(u64),
+    /// Its fence is not the attempt's: never stored, and to be said aloud.
+    WrongFence,
+    /// Something before it is missing: confirm only up to this number; the rest is replayed.
+    Gap(u64),
+}
+
+/// What every adapter must do.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// The id of a repository by its name; made on first use.
+    async fn repository(&self, name: &Name) -> Result<RepositoryId, Error>;
+
+    /// What was last seen of the git side.
+    async fn cursor(&self, repository: RepositoryId) -> Result<Cursor, Error>;
+
+    /// Does one change and appends its events, in one transaction at time `now`. `messages` go to agents' outboxes in
+    /// the same transaction.
+    async fn apply(
+        &self,
+        repository: RepositoryId,
+        change: Change,
+        events: &[Event],
+        messages: &[(Name, ToAgent)],
+        now: Timestamp,
+    ) -> Result<Applied, Error>;
+
+    /// The facts of one request, without what only git knows (`plan_branch` is `None`).
+    async fn facts(&self, repository: RepositoryId, name: &Name) -> Result<Option<RequestFacts>, Error>;
+
+    /// Requests with something to do or to watch: not (file absent and nothing open) and not at rest for ever: an
+    /// open offer, a run that is not over, a pause, no offer and no run and no refusal for the file as it is now, or
+    /// anything changed since [`Store::settle`] was called for it. Ordered by priority, then by `since`.
+    async fn active(&self, repository: RepositoryId) -> Result<Vec<Name>, Error>;
+
+    /// Marks that the request was looked at after its last change and nothing was left to do; any later change of
+    /// its rows makes it active again.
+    async fn settle(&self, repository: RepositoryId, name: &Name, seen: i64) -> Result<(), Error>;
+
+    /// The request's change counter, to hand to [`Store::settle`]: read before looking.
+    async fn version(&self, repository: RepositoryId, name: &Name) -> Result<i64, Error>;
+
+    /// Every request, archived ones (file absent, run over or none) only where `archived`.
+    async fn names(&self, repository: RepositoryId, archived: bool) -> Result<Vec<Name>, Error>;
+
+    /// The request that an attempt's run belongs to.
+    async fn request_of(&self, run: &RunId) -> Result<Option<(RepositoryId, Name)>, Error>;
+
+    /// Held locks.
+    async fn locks(&self, repository: RepositoryId) -> Result<BTreeMap<Host, LockHolder>, Error>;
+
+    /// Agents that were heard of.
+    async fn agents(&self) -> Result<BTreeMap<Name, AgentFacts>, Error>;
+
+    /// Stores a report's sequence number, and its log chunk where it is one: once, however often it arrives.
+    async fn report(
+        &self,
+        key: &AttemptKey,
+        fence: Fence,
+        seq: u64,
+        log: Option<(u64, &str)>,
+        now: Timestamp,
+    ) -> Result<Accepted, Error>;
+
+    /// Log chunks of a run after a position, at most `limit`, in order.
+    async fn read_log(&self, run: &RunId, after: i64, limit: u32) -> Result<Vec<LogChunk>, Error>;
+
+    /// Puts messages into agents' outboxes (those that follow no change of their own).
+    async fn send(&self, messages: &[(Name, ToAgent)], now: Timestamp) -> Result<(), Error>;
+
+    /// Messages that wait to be published, oldest first, at most `limit`.
+    async fn outgoing(&self, limit: u32) -> Result<Vec<Outgoing>, Error>;
+
+    /// Marks messages as confirmed by the bus.
+    async fn sent(&self, ids: &[i64]) -> Result<(), Error>;
+
+    /// Events that are on no audit commit yet, oldest first, at most `limit`.
+    async fn unaudited(&self, repository: RepositoryId, limit: u32) -> Result<Vec<Event>, Error>;
+
+    /// Marks events as written by `commit` and moves the audit cursor there, in one transaction.
+    async fn audited(&self, repository: RepositoryId, events: &[EventId], commit: &Oid) -> Result<(), Error>;
+
+    /// Past events, newest first.
+    async fn events(&self, repository: RepositoryId, filter: &EventFilter) -> Result<Vec<Event>, Error>;
+
+    /// Durations in milliseconds and success of past attempts of a playbook, newest first, at most `limit`.
+    async fn history(
+        &self,
+        repository: RepositoryId,
+        playbook: &RepoPath,
+        limit: u32,
+    ) -> Result<Vec<(u64, bool)>, Error>;
+
+    /// Leaves a command for the reconciler.
+    async fn command(&self, repository: RepositoryId, command: &Json, now: Timestamp) -> Result<i64, Error>;
+
+    /// Commands that wait, oldest first.
+    async fn commands(&self, repository: RepositoryId) -> Result<Vec<Command>, Error>;
+
+    /// One command, with its answer where there is one.
+    async fn command_by_id(&self, id: i64) -> Result<Option<Command>, Error>;
+
+    /// Answers a command.
+    async fn answer(&self, id: i64, answer: &Json) -> Result<(), Error>;
+}

@@ -1,0 +1,293 @@
+//! The store in one SQLite file: no service needed.
+//!
+//! One connection writes and a few read. The write-ahead log is synced with every transaction (`synchronous=FULL`),
+//! since a grant that a power cut forgets could be given twice.
+
+mod change;
+mod logs;
+mod read;
+mod rows;
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use async_trait::async_trait;
+use chiffon_core::facts::{AgentFacts, Event, LockHolder, RequestFacts};
+use chiffon_schemas::{AttemptKey, EventId, Fence, Host, Json, Name, Oid, RepoPath, RunId, Timestamp, ToAgent};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Row, SqliteConnection};
+
+use crate::{Accepted, Applied, Change, Command, Cursor, Error, EventFilter, LogChunk, Outgoing, RepositoryId, Store};
+
+/// How long a writer waits for another process's transaction.
+const BUSY: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// The store in one SQLite file.
+#[derive(Debug, Clone)]
+pub struct Sqlite {
+    writer: SqlitePool,
+    reader: SqlitePool,
+}
+
+impl Sqlite {
+    /// Opens the file, makes it where it is not there (for its owner alone), and brings its schema up to date.
+    ///
+    /// # Errors
+    /// The file can't be opened, or a migration fails.
+    pub async fn open(path: &Path) -> Result<Self, Error> {
+        make_private(path);
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY)
+            .pragma("cache_size", "-1024")
+            .pragma("mmap_size", "0");
+        let pool = |most: u32| SqlitePoolOptions::new().max_connections(most).min_connections(0);
+        let writer = pool(1).connect_with(options.clone()).await.map_err(Error::Database)?;
+        sqlx::migrate!("../../migrations/sqlite").run(&writer).await.map_err(Error::Migrate)?;
+        let reader = pool(2).connect_lazy_with(options);
+        Ok(Self { writer, reader })
+    }
+}
+
+/// The file may name what others should not read.
+fn make_private(path: &Path) {
+    // Where this fails, opening the database says why.
+    let _ = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+}
+
+#[async_trait]
+impl Store for Sqlite {
+    async fn repository(&self, name: &Name) -> Result<RepositoryId, Error> {
+        sqlx::query("INSERT INTO repositories (name) VALUES (?) ON CONFLICT DO NOTHING")
+            .bind(name.as_str())
+            .execute(&self.writer)
+            .await?;
+        let row = sqlx::query("SELECT id FROM repositories WHERE name = ?")
+            .bind(name.as_str())
+            .fetch_one(&self.reader)
+            .await?;
+        Ok(RepositoryId(row.try_get("id")?))
+    }
+
+    async fn cursor(&self, repository: RepositoryId) -> Result<Cursor, Error> {
+        read::cursor(&mut *self.reader.acquire().await?, repository).await
+    }
+
+    async fn apply(
+        &self,
+        repository: RepositoryId,
+        change: Change,
+        events: &[Event],
+        messages: &[(Name, ToAgent)],
+        now: Timestamp,
+    ) -> Result<Applied, Error> {
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let applied = change::apply(&mut tx, repository, change, now).await?;
+        for event in events {
+            change::append_event(&mut tx, repository, event, applied.fence).await?;
+        }
+        push_messages(&mut tx, messages, now).await?;
+        tx.commit().await?;
+        Ok(applied)
+    }
+
+    async fn facts(&self, repository: RepositoryId, name: &Name) -> Result<Option<RequestFacts>, Error> {
+        let mut tx = self.reader.begin().await?;
+        read::facts(&mut tx, repository, name).await
+    }
+
+    async fn active(&self, repository: RepositoryId) -> Result<Vec<Name>, Error> {
+        let rows = sqlx::query(
+            "SELECT name FROM requests INDEXED BY requests_active
+             WHERE repository_id = ? AND (version <> settled OR watched = 1) ORDER BY priority DESC, since, name",
+        )
+        .bind(repository.0)
+        .fetch_all(&self.reader)
+        .await?;
+        rows.iter().map(|row| rows::parsed(row, "requests", "name", Name::parse)).collect()
+    }
+
+    async fn settle(&self, repository: RepositoryId, name: &Name, seen: i64) -> Result<(), Error> {
+        sqlx::query("UPDATE requests SET settled = ? WHERE repository_id = ? AND name = ? AND settled <> ?")
+            .bind(seen)
+            .bind(repository.0)
+            .bind(name.as_str())
+            .bind(seen)
+            .execute(&self.writer)
+            .await?;
+        Ok(())
+    }
+
+    async fn version(&self, repository: RepositoryId, name: &Name) -> Result<i64, Error> {
+        let row = sqlx::query("SELECT version FROM requests WHERE repository_id = ? AND name = ?")
+            .bind(repository.0)
+            .bind(name.as_str())
+            .fetch_optional(&self.reader)
+            .await?;
+        row.map_or(Ok(0), |row| Ok(row.try_get("version")?))
+    }
+
+    async fn names(&self, repository: RepositoryId, archived: bool) -> Result<Vec<Name>, Error> {
+        read::names(&mut *self.reader.acquire().await?, repository, archived).await
+    }
+
+    async fn request_of(&self, run: &RunId) -> Result<Option<(RepositoryId, Name)>, Error> {
+        let row = sqlx::query("SELECT repository_id, name FROM runs WHERE id = ?")
+            .bind(run.as_str())
+            .fetch_optional(&self.reader)
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        let name = rows::parsed(&row, "runs", "name", Name::parse)?;
+        Ok(Some((RepositoryId(row.try_get("repository_id")?), name)))
+    }
+
+    async fn locks(&self, repository: RepositoryId) -> Result<BTreeMap<Host, LockHolder>, Error> {
+        read::locks(&mut *self.reader.acquire().await?, repository).await
+    }
+
+    async fn agents(&self) -> Result<BTreeMap<Name, AgentFacts>, Error> {
+        read::agents(&mut *self.reader.acquire().await?).await
+    }
+
+    async fn report(
+        &self,
+        key: &AttemptKey,
+        fence: Fence,
+        seq: u64,
+        log: Option<(u64, &str)>,
+        _now: Timestamp,
+    ) -> Result<Accepted, Error> {
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let accepted = logs::report(&mut tx, key, fence, seq, log).await?;
+        tx.commit().await?;
+        Ok(accepted)
+    }
+
+    async fn read_log(&self, run: &RunId, after: i64, limit: u32) -> Result<Vec<LogChunk>, Error> {
+        logs::read(&mut *self.reader.acquire().await?, run, after, limit).await
+    }
+
+    async fn send(&self, messages: &[(Name, ToAgent)], now: Timestamp) -> Result<(), Error> {
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        push_messages(&mut tx, messages, now).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn outgoing(&self, limit: u32) -> Result<Vec<Outgoing>, Error> {
+        let rows = sqlx::query("SELECT id, agent, message FROM messages ORDER BY id LIMIT ?")
+            .bind(limit)
+            .fetch_all(&self.reader)
+            .await?;
+        let outgoing = |row| {
+            Ok(Outgoing {
+                id: Row::try_get(row, "id")?,
+                agent: rows::parsed(row, "messages", "agent", Name::parse)?,
+                message: rows::json(row, "messages", "message")?,
+            })
+        };
+        rows.iter().map(outgoing).collect()
+    }
+
+    async fn sent(&self, ids: &[i64]) -> Result<(), Error> {
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        for id in ids {
+            sqlx::query("DELETE FROM messages WHERE id = ?").bind(id).execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn unaudited(&self, repository: RepositoryId, limit: u32) -> Result<Vec<Event>, Error> {
+        let rows =
+            sqlx::query("SELECT * FROM events WHERE repository_id = ? AND audit_commit IS NULL ORDER BY seq LIMIT ?")
+                .bind(repository.0)
+                .bind(limit)
+                .fetch_all(&self.reader)
+                .await?;
+        rows.iter().map(rows::event).collect()
+    }
+
+    async fn audited(&self, repository: RepositoryId, events: &[EventId], commit: &Oid) -> Result<(), Error> {
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        for event in events {
+            sqlx::query(
+                "UPDATE events SET audit_commit = ? WHERE id = ? AND repository_id = ? AND audit_commit IS NULL",
+            )
+            .bind(commit.as_str())
+            .bind(event.as_str())
+            .bind(repository.0)
+            .execute(&mut *tx)
+            .await?;
+        }
+        sqlx::query("UPDATE repositories SET audit = ? WHERE id = ?")
+            .bind(commit.as_str())
+            .bind(repository.0)
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn events(&self, repository: RepositoryId, filter: &EventFilter) -> Result<Vec<Event>, Error> {
+        read::events(&mut *self.reader.acquire().await?, repository, filter).await
+    }
+
+    async fn history(
+        &self,
+        repository: RepositoryId,
+        playbook: &RepoPath,
+        limit: u32,
+    ) -> Result<Vec<(u64, bool)>, Error> {
+        read::history(&mut *self.reader.acquire().await?, repository, playbook, limit).await
+    }
+
+    async fn command(&self, repository: RepositoryId, command: &Json, now: Timestamp) -> Result<i64, Error> {
+        let done = sqlx::query("INSERT INTO commands (repository_id, command, at) VALUES (?, ?, ?)")
+            .bind(repository.0)
+            .bind(command.to_string())
+            .bind(now.secs())
+            .execute(&self.writer)
+            .await?;
+        Ok(done.last_insert_rowid())
+    }
+
+    async fn commands(&self, repository: RepositoryId) -> Result<Vec<Command>, Error> {
+        let rows = sqlx::query("SELECT * FROM commands WHERE repository_id = ? AND answer IS NULL ORDER BY id")
+            .bind(repository.0)
+            .fetch_all(&self.reader)
+            .await?;
+        rows.iter().map(rows::command).collect()
+    }
+
+    async fn command_by_id(&self, id: i64) -> Result<Option<Command>, Error> {
+        let row = sqlx::query("SELECT * FROM commands WHERE id = ?").bind(id).fetch_optional(&self.reader).await?;
+        row.as_ref().map(rows::command).transpose()
+    }
+
+    async fn answer(&self, id: i64, answer: &Json) -> Result<(), Error> {
+        sqlx::query("UPDATE commands SET answer = ? WHERE id = ? AND answer IS NULL")
+            .bind(answer.to_string())
+            .bind(id)
+            .execute(&self.writer)
+            .await?;
+        Ok(())
+    }
+}
+
+async fn push_messages(tx: &mut SqliteConnection, messages: &[(Name, ToAgent)], now: Timestamp) -> Result<(), Error> {
+    for (agent, message) in messages {
+        sqlx::query("INSERT INTO messages (agent, message, at) VALUES (?, ?, ?)")
+            .bind(agent.as_str())
+            .bind(rows::text(message))
+            .bind(now.secs())
+            .execute(&mut *tx)
+            .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,9 @@
+//! The requests repository against the real git program, in temporary repositories.
+
+#![expect(clippy::unwrap_used, reason = "a test that can't go on says where")]
+
+mod audit;
+mod bed;
+mod checkout;
+mod compare;
+mod race;
