@@ -176,9 +176,6 @@ pub enum Refusal {
         /// The limit.
         limit: usize,
     },
-    /// Two names that a file system may take for one.
-    #[error("another name differs only in case")]
-    CaseCollision,
     /// Nothing there.
     #[error("there is no such file")]
     Missing,

@@ -27,7 +27,7 @@ impl Repo {
         if ancestor == of {
             return Ok(true);
         }
-        let time = |commit: &Oid| -> Result<i64, Error> { Ok(self.commit_info(commit)?.committer.time.secs()) };
+        let time = |commit: &Oid| -> Result<i64, Error> { Ok(self.links(commit)?.time) };
         let mut marks: HashMap<Oid, u8> = HashMap::new();
         let mut queue: BinaryHeap<(i64, Oid)> = BinaryHeap::new();
         for (start, mark) in [(of, FROM_TIP), (ancestor, FROM_ANCESTOR)] {
@@ -44,7 +44,7 @@ impl Repo {
             if mark == FROM_TIP {
                 open -= 1;
             }
-            for parent in self.commit_info(&commit)?.parents {
+            for parent in self.parents(&commit)? {
                 if &parent == ancestor && mark & FROM_TIP != 0 {
                     return Ok(true);
                 }
@@ -79,7 +79,7 @@ impl Repo {
         }
         let mut oldest = tip.clone();
         loop {
-            let parent = self.commit_info(&oldest)?.parents.into_iter().next();
+            let parent = self.parents(&oldest)?.into_iter().next();
             match parent {
                 Some(parent) if Some(&parent) != stop && holds(&parent)? => oldest = parent,
                 _ => return Ok(oldest),

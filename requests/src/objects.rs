@@ -15,8 +15,8 @@ use crate::{Error, Refusal, Repo};
 /// The largest listing of one folder: some 400 000 files of ordinary names.
 const MAX_TREE_BYTES: u64 = 32 * 1024 * 1024;
 
-/// The largest commit: its message is shown to people, and nobody reads more.
-const MAX_COMMIT_BYTES: u64 = 1024 * 1024;
+/// The largest commit, which is as long as its message: far more than any that a person meant.
+const MAX_COMMIT_BYTES: u64 = 16 * 1024 * 1024;
 
 /// What stands at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +75,8 @@ impl Repo {
         for repo in self.places() {
             let Some(header) = repo.try_find_header(oid).map_err(|error| fail(error.to_string()))? else { continue };
             if header.kind() != kind {
-                return Err(fail(format!("it is a {}, not a {kind}", header.kind())));
+                let reason = format!("it is a {}, not a {kind}", header.kind());
+                return Err(Error::Damaged { oid: from_gix(oid), reason });
             }
             if header.size() > limit {
                 return Err(Error::TooLarge { oid: from_gix(oid), bytes: header.size(), limit });
@@ -100,8 +101,11 @@ impl Repo {
         let data = self.object(oid, gix::objs::Kind::Tree)?;
         let damaged = |reason: String| Error::Damaged { oid: from_gix(oid), reason };
         let mut entries: Vec<RawEntry> = Vec::new();
+        let mut rest = data.as_slice();
         for entry in gix::objs::TreeRefIter::from_bytes(&data, gix::hash::Kind::Sha1) {
             let entry = entry.map_err(|error| damaged(error.to_string()))?;
+            rest = after_known_mode(rest, entry.filename.len())
+                .ok_or_else(|| damaged("an entry is of no kind that git knows".to_owned()))?;
             use gix::objs::tree::EntryKind as Kind;
             let kind = match entry.mode.kind() {
                 Kind::Tree => EntryKind::Folder,
@@ -196,4 +200,16 @@ impl Repo {
         }
         Ok(bytes)
     }
+}
+
+/// The listing after its first entry, whose name has `name_len` bytes; `None` where that entry's mode is none of git's.
+///
+/// gix takes every mode that it does not know for a submodule, and `140000` for a folder, where git has a submodule.
+fn after_known_mode(listing: &[u8], name_len: usize) -> Option<&[u8]> {
+    let end = listing.iter().position(|byte| *byte == b' ')?;
+    let mode = u32::from_str_radix(std::str::from_utf8(&listing[..end]).ok()?, 8).ok()?;
+    let known = matches!(mode & !0o7777, 0o040_000 | 0o100_000 | 0o120_000 | 0o160_000);
+    // A space, the name, a zero, and the id.
+    let rest = listing.get(end + 1 + name_len + 1 + gix::hash::Kind::Sha1.len_in_bytes()..)?;
+    known.then_some(rest)
 }

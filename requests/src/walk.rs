@@ -174,9 +174,9 @@ impl<'a> Look<'a> {
             Ok(None) => return Ok(Below::Nothing),
             Ok(Some(entry)) => match entry.kind {
                 EntryKind::Folder => return Ok(Below::Tree(to_gix(&entry.oid))),
+                EntryKind::File | EntryKind::Executable => Refusal::NotAFolder,
                 EntryKind::Symlink => Refusal::Symlink,
                 EntryKind::Submodule => Refusal::Submodule,
-                EntryKind::File | EntryKind::Executable => Refusal::NotAFolder,
             },
             Err(error) => {
                 self.refused.push((name.to_owned(), unreadable(error)?));

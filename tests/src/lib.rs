@@ -1,1 +1,40 @@
-//! End to end tests through the real binaries.
+//! The bed of the end-to-end tests: a home, an infra repository and a person with a clone, all in a temporary folder,
+//! driven through the real `chiffon` and the real `git`. Nothing here knows the program's inside.
+
+#![expect(clippy::unwrap_used, reason = "a test that can't be set up has failed")]
+
+mod background;
+mod bed;
+mod infra;
+
+pub use background::Background;
+pub use bed::{Bed, Merge, Said};
+pub use infra::{Infra, homelab};
+
+use std::path::{Path, PathBuf};
+
+/// The repository's root.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
+}
+
+/// The built program, in the folder that this test itself was built into.
+///
+/// # Panics
+/// It was not built: `make test` does.
+pub fn chiffon() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let folder = test.ancestors().find(|folder| folder.join("chiffon").is_file());
+    let folder = folder.unwrap_or_else(|| panic!("chiffon is not built beside {}: run `make test`", test.display()));
+    folder.join("chiffon")
+}
+
+/// The `ansible-playbook` that tests run.
+///
+/// # Panics
+/// It is not there: `make test` makes it.
+pub fn ansible_playbook() -> PathBuf {
+    let path = root().join(".venv/ansible-2.19/bin/ansible-playbook");
+    assert!(path.is_file(), "{} is missing: run `make test`", path.display());
+    path
+}

@@ -205,7 +205,7 @@ impl<'i> Work<'_, 'i> {
         };
         notes.extend(cover.bound.notes.iter().cloned());
         notes.extend(cover.spelled.iter().map(|(said, read)| format!("`{said}` was read as `{read}`")));
-        if inherited && !last_places.is_empty() {
+        if inherited && !last_places.is_empty() && limit.len() < entry.hosts().len() {
             notes.push(format!("{} names no host, so it is for the hosts named before", entry.title));
         }
         self.unfit_values(entry, &cover)?;

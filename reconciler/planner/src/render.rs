@@ -66,11 +66,7 @@ fn verdict(plan: &Plan, evidence: Option<&Evidence>) -> String {
     let rules =
         if spec.risk.rules.is_empty() { "no rule applies".to_owned() } else { inert(&spec.risk.rules.join(", "), 400) };
     let mut parts = vec![format!("**{level} risk** ({rules})"), count(spec.touches.hosts.len(), "host")];
-    parts.push(if is_destructive(plan) {
-        "may destroy data".to_owned()
-    } else {
-        "nothing destroyed by its rules".to_owned()
-    });
+    parts.push(if is_destructive(plan) { "may destroy data".to_owned() } else { "nothing destroyed".to_owned() });
     if let Some(evidence) = evidence {
         let tasks: u32 = evidence.spec.hosts.values().map(|host| host.tasks).sum();
         let foreseen: u32 = evidence.spec.hosts.values().map(|host| host.foreseen).sum();
@@ -276,7 +272,8 @@ fn inert(text: &str, max: usize) -> String {
         out.push('…');
     }
     // Commands of bots and list or quote marks only count where a line begins.
-    let leads = out.starts_with(['/', '-', '+', '.']) || out.starts_with(|c: char| c.is_ascii_digit());
+    let number = out.trim_start_matches(|c: char| c.is_ascii_digit());
+    let leads = out.starts_with(['/', '-', '+', '.']) || (number.len() < out.len() && number.starts_with(['.', '\\']));
     // "Closes 12" closes an issue on some forges only with `#`; `www.` is linked without any mark.
     let out = out.replace("www.", "www\u{2060}.").replace("://", ":\u{2060}//");
     if leads { format!("{JOINER}{out}") } else { out }

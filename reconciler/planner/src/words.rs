@@ -33,7 +33,8 @@ pub(crate) fn stem(word: &str) -> String {
     if word.len() > 4 && sibilant {
         return word[..word.len() - 2].to_owned();
     }
-    let kept = ["ss", "us", "is"].iter().any(|end| word.ends_with(end));
+    // `https` is no plural: it would be taken for `http`.
+    let kept = ["ss", "us", "is", "https"].iter().any(|end| word.ends_with(end));
     match word.strip_suffix('s') {
         Some(body) if word.len() > 3 && !kept => body.to_owned(),
         _ => word.to_owned(),

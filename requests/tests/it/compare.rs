@@ -235,6 +235,19 @@ fn s2_a_squash_and_a_rebase_are_introduced_by_their_new_commit() {
 }
 
 #[test]
+fn s2_a_rebase_is_introduced_by_its_replayed_commit_that_brings_the_plan() {
+    let it = offered();
+    let moved = it.bed.commit("main", &[("requests/kuma.yaml", "r"), ("x", "x")], &[&it.main]);
+    // The offer was two commits, evidence first; both are made anew on the moved branch.
+    let evidence = [("requests/kuma.yaml", "r"), ("x", "x"), ("plans/kuma.evidence.yaml", "e")];
+    let replayed = it.bed.commit("main", &evidence, &[&moved]);
+    let brings = it.bed.commit("main", &[evidence.as_slice(), &[(PLAN, "plan 1")]].concat(), &[&replayed]);
+    let last = it.bed.commit("main", &[evidence.as_slice(), &[(PLAN, "plan 1"), ("y", "y")]].concat(), &[&brings]);
+    assert_eq!(it.introduced(&last), brings);
+    assert!(!it.bed.repo().is_ancestor(&it.offer, &last).unwrap(), "the offer's own commit is not in it");
+}
+
+#[test]
 fn s2_a_plan_taken_away_and_put_back_is_introduced_by_the_later_commit() {
     let it = offered();
     let gone = it.bed.commit("main", &[("requests/kuma.yaml", "r")], &[&it.offer]);
@@ -314,6 +327,10 @@ fn by_git(bed: &Bed, old: &Oid, new: &Oid, under: &str) -> BTreeMap<String, (Str
     let mut found = BTreeMap::new();
     while let (Some(head), Some(path)) = (fields.next(), fields.next()) {
         let words: Vec<&str> = head.split(' ').collect();
+        // Git's own `a/` also means a file `a`.
+        if !path.starts_with(under) {
+            continue;
+        }
         found.insert(path.to_owned(), (words[2].to_owned(), words[3].to_owned()));
     }
     found

@@ -2,8 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on says where")]
 
+mod agree;
 mod audit;
 mod bed;
 mod checkout;
 mod compare;
+mod hostile_calls;
+mod hostile_git;
+mod hostile_trees;
+mod program;
 mod race;

@@ -74,6 +74,20 @@ fn a11_sentences_that_mislead_become_no_plans() {
         "instead of grafana deploy prometheus",
         "system updates",
         "set up backups",
+        "deploy kuma, but only if the backup works",
+        "deploy kuma and reboot nas01",
+        "back up gitea before deploying gitea",
+        "add kuma to caddy",
+        "remove pihole from pi01",
+        "update uptime kuma",
+        "wie installiere ich kuma?",
+        "lösche alle backups",
+        "enable anonymous access in grafana",
+        "block ads.example and tracker.example on pihole",
+        "deploy the node exporter to the servers except nas01",
+        "approve and deploy kuma",
+        "deploy kuma on the nas",
+        "deploy kuma to 192.168.1.5",
         "deploy \u{200b}grafana\u{202e} on web01",
         "deploy grafana on web01\u{0}",
     ] {
@@ -107,8 +121,22 @@ fn a2_the_same_snapshot_gives_the_same_bytes() {
         other => panic!("{other:?}"),
     };
     let first = bytes(&catalogue);
-    for _ in 0..200 {
+    for _ in 0..100 {
         assert_eq!(bytes(&catalogue), first);
+    }
+    // The same files handed over in another order, a thousand times.
+    let mut texts = crate::SHOP.to_vec();
+    let request = chiffon_schemas::Request::from_text("deploy postgres, then install nginx on beta on port 8081");
+    let small = |texts: &[(&str, &str)]| match evals::answer(&request, &crate::read(texts)) {
+        Answer::Plan(planned) => chiffon_schemas::plan_bytes(&planned.plan),
+        other => panic!("{other:?}"),
+    };
+    let expected = small(&texts);
+    for round in 0..1_000 {
+        let size = texts.len();
+        texts.rotate_left(1 + round % (size - 1));
+        texts.swap(round % size, (round / size) % size);
+        assert_eq!(small(&texts), expected);
     }
     // Read again, the files in whatever order the disk has them.
     assert_eq!(bytes(&homelab()), first);

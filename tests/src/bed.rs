@@ -1,0 +1,277 @@
+//! A home with its requests repository, and a person with a clone of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::infra::{git, person_git};
+use crate::{Background, Infra, ansible_playbook, chiffon, root};
+
+/// How a person merges a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Merge {
+    /// `git merge --ff-only`.
+    FastForward,
+    /// `git merge --no-ff`.
+    Commit,
+    /// `git merge --squash` and a commit.
+    Squash,
+    /// `git cherry-pick`, as a rebase merge does.
+    Rebase,
+}
+
+/// What a command said.
+#[derive(Debug)]
+pub struct Said {
+    /// Its exit status.
+    pub status: i32,
+    /// Its stdout.
+    pub out: String,
+    /// Its stderr.
+    pub err: String,
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        Self {
+            status: output.status.code().unwrap_or(-1),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl Said {
+    /// Expects an exit status.
+    #[track_caller]
+    pub fn ends(self, status: i32) -> Self {
+        assert_eq!(self.status, status, "stdout: {}\nstderr: {}", self.out, self.err);
+        self
+    }
+
+    /// Its stdout as JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}\n{}", self.out, self.err))
+    }
+}
+
+/// A home, an infra repository and a person with a clone.
+#[derive(Debug)]
+pub struct Bed {
+    folder: TempDir,
+    /// The small infra repository; for the homelab, an empty shell of it.
+    pub infra: Infra,
+}
+
+impl Bed {
+    /// A bed with the small infra repository.
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let infra = Infra::new(folder.path());
+        let bed = Self { infra, folder };
+        let repository = bed.infra.folder.clone();
+        bed.start(&repository, &[]);
+        bed
+    }
+
+    /// A bed with the sample homelab.
+    pub fn homelab() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let infra = Infra::new(folder.path());
+        let bed = Self { infra, folder };
+        let repository = crate::homelab(bed.folder.path());
+        let password = bed.folder.path().join("vault-password");
+        fs::copy(root().join("tests/fixtures/vault-password"), &password).unwrap();
+        bed.start(&repository, &["--vault-password-file", password.to_str().unwrap()]);
+        bed
+    }
+
+    fn start(&self, infra: &Path, more: &[&str]) {
+        let ansible = ansible_playbook();
+        let mut arguments = vec!["init", self.home_text(), "--infra", infra.to_str().unwrap()];
+        arguments.extend(["--ansible-playbook", ansible.to_str().unwrap()]);
+        arguments.extend(more);
+        let said: Said = self.command(&arguments).output().unwrap().into();
+        said.ends(0);
+        git(self.path(), &["clone", "--quiet", self.home().join("requests.git").to_str().unwrap(), "clone"]);
+    }
+
+    /// The temporary folder of it all.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The home.
+    pub fn home(&self) -> PathBuf {
+        self.path().join("home")
+    }
+
+    fn home_text(&self) -> &'static str {
+        "home"
+    }
+
+    /// The bare requests repository.
+    pub fn requests(&self) -> PathBuf {
+        self.home().join("requests.git")
+    }
+
+    /// The program, in an environment of its own.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(chiffon());
+        command.current_dir(self.path()).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("HOME", self.path()).env("GIT_CONFIG_NOSYSTEM", "1");
+        command.args(arguments);
+        let config = self.path().join(".gitconfig");
+        if !config.exists() {
+            fs::write(config, "[user]\n\tname = Pat\n\temail = pat@localhost\n").unwrap();
+        }
+        command
+    }
+
+    /// Runs `chiffon --dir HOME …` to its end.
+    pub fn chiffon(&self, arguments: &[&str]) -> Said {
+        let mut all = vec!["--dir", self.home_text()];
+        all.extend(arguments);
+        self.command(&all).output().unwrap().into()
+    }
+
+    /// Does all that can be done now, and waits for the runs.
+    pub fn up_once(&self) -> Said {
+        self.chiffon(&["up", "--once"])
+    }
+
+    /// Starts `chiffon up` in the background.
+    pub fn up(&self) -> Background {
+        Background::start(self.command(&["--dir", self.home_text(), "up"]))
+    }
+
+    /// A request's status.
+    #[track_caller]
+    pub fn status(&self, name: &str) -> Value {
+        self.chiffon(&["status", name, "--json"]).json()
+    }
+
+    /// A request's state.
+    #[track_caller]
+    pub fn state(&self, name: &str) -> String {
+        self.status(name)["state"].as_str().unwrap().to_owned()
+    }
+
+    /// Runs git in the person's clone, and expects it to succeed.
+    #[track_caller]
+    pub fn git(&self, arguments: &[&str]) -> String {
+        git(&self.path().join("clone"), arguments)
+    }
+
+    /// Runs git in the person's clone, however it ends.
+    pub fn try_git(&self, arguments: &[&str]) -> Said {
+        person_git(&self.path().join("clone"), arguments).output().unwrap().into()
+    }
+
+    /// Runs git in the bare repository: what only its owner does.
+    pub fn bare_git(&self, arguments: &[&str]) -> String {
+        git(&self.requests(), arguments)
+    }
+
+    /// Writes a file of the clone.
+    pub fn write(&self, path: &str, text: &str) {
+        let path = self.path().join("clone").join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// Reads a file of the clone.
+    pub fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.path().join("clone").join(path)).unwrap()
+    }
+
+    /// Commits everything in the clone and pushes `main`, however it ends.
+    pub fn try_push(&self, message: &str) -> Said {
+        self.git(&["add", "--all"]);
+        self.git(&["commit", "--quiet", "--allow-empty", "--message", message]);
+        self.try_git(&["push", "--quiet", "origin", "HEAD:main"])
+    }
+
+    /// Commits everything in the clone and pushes `main`.
+    #[track_caller]
+    pub fn push(&self, message: &str) {
+        self.try_push(message).ends(0);
+    }
+
+    /// Pushes a request that is only a sentence.
+    #[track_caller]
+    pub fn push_request(&self, name: &str, text: &str) {
+        self.write(&format!("requests/{name}.yaml"), &request(text));
+        self.push(&format!("request {name}"));
+    }
+
+    /// Merges a plan in the clone, without pushing it.
+    #[track_caller]
+    pub fn merge(&self, name: &str, how: Merge) {
+        let branch = format!("origin/chiffon/plan/{name}");
+        self.git(&["fetch", "--quiet", "--prune", "origin"]);
+        match how {
+            Merge::FastForward => self.git(&["merge", "--quiet", "--ff-only", &branch]),
+            Merge::Commit => self.git(&["merge", "--quiet", "--no-ff", "--no-edit", &branch]),
+            Merge::Squash => {
+                self.git(&["merge", "--quiet", "--squash", &branch]);
+                self.git(&["commit", "--quiet", "--message", "squashed"])
+            }
+            Merge::Rebase => self.git(&["cherry-pick", "--allow-empty", "-x", &branch]),
+        };
+    }
+
+    /// Merges a plan and pushes it.
+    #[track_caller]
+    pub fn approve(&self, name: &str, how: Merge) {
+        self.merge(name, how);
+        self.git(&["push", "--quiet", "origin", "HEAD:main"]);
+    }
+
+    /// Pushes a request, has it planned, and merges its plan.
+    #[track_caller]
+    pub fn ask_and_approve(&self, name: &str, text: &str) {
+        self.push_request(name, text);
+        self.up_once();
+        assert_eq!(self.state(name), "proposed", "{}", self.status(name));
+        self.approve(name, Merge::Commit);
+    }
+
+    /// Takes the hooks away, as somebody with access to the machine could.
+    pub fn remove_hooks(&self) {
+        fs::remove_dir_all(self.requests().join("hooks")).unwrap();
+    }
+
+    /// The audit log's subjects, oldest first.
+    pub fn history(&self) -> Vec<String> {
+        let log = self.bare_git(&["log", "--reverse", "--format=%s", "chiffon/audit"]);
+        log.lines().map(str::to_owned).collect()
+    }
+
+    /// The kinds of all events that the audit branch names, oldest first.
+    pub fn kinds(&self) -> Vec<String> {
+        let log =
+            self.bare_git(&["log", "--reverse", "--format=%(trailers:key=Chiffon-Event,valueonly)", "chiffon/audit"]);
+        log.lines().filter_map(|line| Some(line.split_once(' ')?.1.to_owned())).collect()
+    }
+
+    /// How many events of a kind the audit branch names.
+    pub fn count(&self, kind: &str) -> usize {
+        self.kinds().iter().filter(|known| *known == kind).count()
+    }
+}
+
+impl Default for Bed {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The smallest request.
+fn request(text: &str) -> String {
+    format!("apiVersion: chiffon/v1\nkind: Request\nspec:\n  text: {}\n", Value::from(text))
+}

@@ -1,0 +1,12 @@
+//! Each user story once, through the real binary, with plain git as the user.
+
+#![expect(clippy::unwrap_used, reason = "a test that can't go on says where")]
+
+mod crash;
+mod documents;
+mod infra;
+mod people;
+mod refused;
+mod runs;
+mod story;
+mod workspace;
