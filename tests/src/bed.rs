@@ -8,7 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::infra::{git, person_git};
-use crate::{Background, Infra, ansible_playbook, chiffon, root};
+use crate::{Background, Infra, ansible_playbook, chiffon, programs, root};
 
 /// How a person merges a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,7 +122,7 @@ impl Bed {
     /// The program, in an environment of its own.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(chiffon());
-        command.current_dir(self.path()).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.current_dir(self.path()).env_clear().env("PATH", programs());
         command.env("HOME", self.path()).env("GIT_CONFIG_NOSYSTEM", "1");
         command.args(arguments);
         let config = self.path().join(".gitconfig");

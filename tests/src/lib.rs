@@ -38,3 +38,9 @@ pub fn ansible_playbook() -> PathBuf {
     assert!(path.is_file(), "{} is missing: run `make test`", path.display());
     path
 }
+
+/// The folders that programs are found in.
+#[expect(clippy::disallowed_methods, reason = "the one place of the end-to-end tests that reads the environment")]
+pub(crate) fn programs() -> std::ffi::OsString {
+    std::env::var_os("PATH").unwrap_or_default()
+}
