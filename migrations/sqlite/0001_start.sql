@@ -53,6 +53,15 @@ CREATE TABLE requests (
 ) WITHOUT ROWID;
 CREATE INDEX requests_active ON requests (repository_id, priority, since) WHERE version <> settled OR watched = 1;
 
+-- Files of main under requests/ and plans/ that are not read and belong to no request.
+CREATE TABLE refused_files (
+    repository_id INTEGER NOT NULL REFERENCES repositories (id),
+    -- As far as it can be shown.
+    path TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    PRIMARY KEY (repository_id, path)
+) WITHOUT ROWID;
+
 CREATE TABLE offers (
     repository_id INTEGER NOT NULL,
     name TEXT NOT NULL,

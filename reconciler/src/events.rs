@@ -2,6 +2,7 @@
 
 use chiffon_core::facts::{Event, Offer, Refusal, RequestFacts, Run, Unplanned};
 use chiffon_schemas::{Json, RunState, Timestamp};
+use chiffon_store::SeenRequest;
 use serde_json::json;
 
 use crate::environment;
@@ -40,12 +41,16 @@ pub mod kind {
     pub const RESOLVED: &str = "attempt-resolved";
     /// A person asked for another plan.
     pub const REPLAN: &str = "replan-asked";
+    /// A request file was deleted.
+    pub const DELETED: &str = "request-deleted";
+    /// The list of files that are not read changed.
+    pub const FILES: &str = "files-refused";
     /// A run is over: `run-succeeded`, `run-failed`, `run-cancelled`, `run-lost`.
     pub fn run(state: super::RunState) -> String {
         format!("run-{}", state.as_str())
     }
     /// All of them.
-    pub const ALL: [&str; 20] = [
+    pub const ALL: [&str; 22] = [
         OFFERED,
         CLOSED,
         BLOCKED,
@@ -62,6 +67,8 @@ pub mod kind {
         UNLOCKED,
         RESOLVED,
         REPLAN,
+        DELETED,
+        FILES,
         "run-succeeded",
         "run-failed",
         "run-cancelled",
@@ -82,6 +89,36 @@ pub fn about(facts: &RequestFacts, kind: &str, summary: String, detail: Json, at
         services: Vec::new(),
         summary: one_line(&summary),
         detail: with_path(detail, facts),
+        at,
+    }
+}
+
+/// An event about a request's file, whether or not the request was known before.
+pub fn about_request_file(request: &SeenRequest, kind: &str, words: String, detail: Json, at: Timestamp) -> Event {
+    let mut detail = detail;
+    if let Json::Object(map) = &mut detail {
+        map.insert("path".to_owned(), json!(request.path));
+    }
+    Event {
+        request: Some(request.name.clone()),
+        request_oid: request.file.oid().cloned(),
+        ..about_files(kind, format!("{}: {words}", request.name), detail, at)
+    }
+}
+
+/// An event about files that belong to no request.
+pub fn about_files(kind: &str, summary: String, detail: Json, at: Timestamp) -> Event {
+    Event {
+        id: environment::event_id(),
+        kind: kind.to_owned(),
+        request: None,
+        request_oid: None,
+        plan: None,
+        run: None,
+        hosts: Vec::new(),
+        services: Vec::new(),
+        summary: one_line(&summary),
+        detail,
         at,
     }
 }

@@ -1,6 +1,6 @@
 //! The mirror of the infra repository: a bare copy that the reconciler and the embedded agent read.
 
-use chiffon_requests::{FilePolicy, Git, GitUrl, RefName, Repo};
+use chiffon_requests::{FilePolicy, Git, GitUrl, Locks, RefName, Repo};
 use chiffon_schemas::Oid;
 
 use crate::config::Config;
@@ -36,6 +36,11 @@ pub fn refresh(home: &Home, config: &Config, environment: &Environment) -> Resul
         Ok(None) => Err(format!("{} has no branch {}: is it empty?", infra.url, infra.branch)),
         Err(error) => Err(in_words(&error)),
     }
+}
+
+/// Removes locks that a killed fetch left behind: the mirror has no other writer.
+pub fn clear_locks(home: &Home) -> Vec<String> {
+    Repo::open(&home.infra()).map(|repo| repo.clear_locks(Locks::Mirror)).unwrap_or_default()
 }
 
 /// A local repository's branch is looked at directly: no program has to run to see that it did not move.

@@ -71,6 +71,7 @@ pub async fn up(home: Home, environment: Environment, output: &Output, options: 
         output,
         stop: Stop::No,
         last_error: None,
+        unread: Vec::new(),
         exit: Exit::Done,
     };
     let ended = looped.run(options).await;
@@ -119,6 +120,7 @@ struct Loop<'a> {
     reporter: report::Reporter,
     stop: Stop,
     last_error: Option<String>,
+    unread: Vec<(String, String)>,
     exit: Exit,
 }
 
@@ -129,9 +131,13 @@ impl Loop<'_> {
         let mut signals = Signals::new()?;
         self.wait_for_hello().await?;
         let mut fetch = Fetch::Yes;
+        let mut said_ready = false;
         let mut next_fetch = tokio::time::Instant::now();
         loop {
             let look_again = self.tick(fetch).await?;
+            if !options.once && !std::mem::replace(&mut said_ready, true) {
+                self.reporter.ready();
+            }
             let poll = Duration::from_secs(u64::from(self.driver.config().spec.poll_secs));
             if fetch == Fetch::Yes {
                 next_fetch = tokio::time::Instant::now() + poll;
@@ -199,7 +205,9 @@ impl Loop<'_> {
         match self.driver.tick(fetch).await {
             Ok(tick) => {
                 self.last_error = None;
-                self.reporter.states(&self.driver.states().await?);
+                self.reporter.states(self.driver.states().await?);
+                self.unread = self.driver.refused_files().await?;
+                self.reporter.files(&self.unread);
                 Ok(tick.look_again)
             }
             Err(error) => {
@@ -254,10 +262,10 @@ impl Loop<'_> {
         Ok(())
     }
 
-    async fn running(&self) -> Result<Vec<String>> {
+    async fn running(&mut self) -> Result<Vec<String>> {
         let states = self.driver.states().await?;
-        let running = states.into_iter().filter(|(_, state, _)| *state == State::Running);
-        Ok(running.map(|(name, _, _)| name.to_string()).collect())
+        let running = states.iter().filter(|(_, (state, _))| *state == State::Running);
+        Ok(running.map(|(name, _)| name.to_string()).collect())
     }
 
     /// Whether the loop ends here.
@@ -274,10 +282,10 @@ impl Loop<'_> {
         }
         let states = self.driver.states().await?;
         let pending = |state: &State| matches!(state, State::Queued | State::Running | State::Planning(_));
-        if states.iter().any(|(_, state, _)| pending(state)) {
+        if states.values().any(|(state, _)| pending(state)) {
             return Ok(false);
         }
-        if states.iter().any(|(_, state, _)| state.needs_attention()) {
+        if !self.unread.is_empty() || states.values().any(|(state, _)| state.needs_attention()) {
             self.exit = Exit::Attention;
         }
         Ok(true)

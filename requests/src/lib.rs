@@ -10,6 +10,7 @@ mod error;
 mod git;
 mod history;
 mod layout;
+mod locks;
 mod names;
 mod objects;
 mod process;
@@ -22,6 +23,7 @@ pub use audit::{AuditCommit, OpenOffer, TipState, Trailer, append, check_tip, fi
 pub use error::{Error, Refusal};
 pub use git::Git;
 pub use layout::{Located, evidence_path, locate, plan_path, rendering_path, result_path, status_path};
+pub use locks::Locks;
 pub use names::{RefName, Signature};
 pub use objects::{Entry, EntryKind};
 pub use repo::{CommitInfo, Repo};

@@ -56,7 +56,7 @@ pub struct Changes {
 pub struct FileChange {
     /// Its path.
     pub path: RepoPath,
-    /// What was there; `None` where it was added.
+    /// What was there, also where it was never read (a symbolic link, a submodule); `None` where it was added.
     pub old: Option<Entry>,
     /// What is there now; `None` where it was removed.
     pub new: Option<Entry>,
@@ -261,7 +261,9 @@ impl<'a> Look<'a> {
             entry.as_ref().filter(|entry| entry.kind == EntryKind::Folder).map(|entry| entry.oid)
         };
         let (old_tree, new_tree) = (tree(&was), tree(&is));
-        let old = was.and_then(|entry| self.file(&entry).ok().flatten());
+        // Of what was never read the removal still counts: what was said of it is over.
+        let old = was.filter(|entry| entry.kind != EntryKind::Folder);
+        let old = old.map(|entry| Entry { oid: from_gix(entry.oid), kind: entry.kind });
         let new = match is.as_ref().map(|entry| self.file(entry)).transpose() {
             Ok(new) => new.flatten(),
             Err(refusal) => {

@@ -144,9 +144,12 @@ impl Bed {
         self.chiffon(&["up", "--once"])
     }
 
-    /// Starts `chiffon up` in the background.
+    /// Starts `chiffon up` in the background, and waits until it is ready.
+    #[track_caller]
     pub fn up(&self) -> Background {
-        Background::start(self.command(&["--dir", self.home_text(), "up"]))
+        let mut up = Background::start(self.command(&["--dir", self.home_text(), "up"]));
+        up.wait_for("ready");
+        up
     }
 
     /// A request's status.

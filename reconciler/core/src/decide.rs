@@ -220,7 +220,7 @@ fn judge_used(facts: &RequestFacts, offer: &Offer, draft: &mut Draft) {
 /// Freshness and expiry are judged here, when the approval is first seen.
 fn judge_approval(facts: &RequestFacts, offer: &Offer, world: &World, freshness: Freshness, draft: &mut Draft) {
     let blob = &offer.plan_oid;
-    if facts.file.oid() != Some(&offer.plan.metadata.request.oid) {
+    if !facts.is_of_now(&offer.plan) {
         refuse(facts, blob, RefusalReason::Edited, draft);
     } else if world.now > offer.plan.metadata.expires {
         refuse(facts, blob, RefusalReason::Expired, draft);
@@ -268,7 +268,7 @@ fn keep_offer(facts: &RequestFacts, world: &World, freshness: Freshness, draft: 
     let close = |state| Action::Close { plan: offer.plan_oid.clone(), state };
     if facts.file == RequestFile::Absent {
         draft.actions.push(close(OfferState::Withdrawn));
-    } else if facts.file.oid() != Some(&offer.plan.metadata.request.oid) {
+    } else if !facts.is_of_now(&offer.plan) {
         draft.actions.push(close(OfferState::Edited));
     } else if facts.replan_after.is_some_and(|after| offer.revision() <= after) {
         draft.actions.push(close(OfferState::ChangeAskedFor));

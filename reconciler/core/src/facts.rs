@@ -37,6 +37,14 @@ pub struct RequestFacts {
     pub replan_after: Option<u32>,
 }
 
+impl RequestFacts {
+    /// Whether a plan is of the request as it is now: the same content at the same path.
+    pub fn is_of_now(&self, plan: &Plan) -> bool {
+        let request = &plan.metadata.request;
+        self.file.oid() == Some(&request.oid) && self.path == request.path
+    }
+}
+
 /// What is at a request's path on `main`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RequestFile {
@@ -348,7 +356,7 @@ pub struct Run {
     pub finished_at: Option<Timestamp>,
     /// It was refused before its first grant; it never counts as a run of the request.
     pub voided: bool,
-    /// Every attempt of every step, by step and number.
+    /// Every attempt of every step, in the order of the plan's steps and then by number.
     pub attempts: Vec<Attempt>,
 }
 

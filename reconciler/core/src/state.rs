@@ -153,9 +153,7 @@ pub fn state(facts: &RequestFacts, world: &World) -> State {
     }
     match &facts.file {
         RequestFile::Absent => absent(facts),
-        RequestFile::Invalid { findings, .. } => {
-            finished_now(facts).unwrap_or_else(|| State::Blocked(Blocked::Invalid { findings: findings.clone() }))
-        }
+        RequestFile::Invalid { findings, .. } => State::Blocked(Blocked::Invalid { findings: findings.clone() }),
         RequestFile::Valid { oid, .. } => valid(facts, oid),
     }
 }
@@ -237,11 +235,7 @@ fn finished_now(facts: &RequestFacts) -> Option<State> {
 fn valid(facts: &RequestFacts, oid: &chiffon_schemas::Oid) -> State {
     if let Some(offer) = open_offer(facts) {
         // The driver closes an outdated offer in the same tick; until then it is already being planned anew.
-        return if &offer.plan.metadata.request.oid == oid {
-            State::Proposed
-        } else {
-            State::Planning(PlanningReason::Edited)
-        };
+        return if facts.is_of_now(&offer.plan) { State::Proposed } else { State::Planning(PlanningReason::Edited) };
     }
     if facts.replan_after.is_some() {
         return State::Planning(PlanningReason::ChangeAskedFor);

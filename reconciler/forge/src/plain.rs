@@ -60,6 +60,19 @@ impl Plain {
         Ok(Some(PlanBranch { tip, plan }))
     }
 
+    /// Whether the reader's rendering on the plan branch is another than the one that Chiffon put there: it says nothing
+    /// about what runs, so a reviewer has to know.
+    ///
+    /// # Errors
+    /// The repository failed.
+    pub fn rendering_edited(&self, branch: &PlanBranch, offer: &Offer) -> Result<bool, Error> {
+        let Some(ours) = &offer.branch_commit else { return Ok(false) };
+        let path = chiffon_requests::rendering_path(&offer.path);
+        let there = self.repo.blob_at(&branch.tip, &path)?;
+        let shown = self.repo.blob_at(ours, &path)?;
+        Ok(there.map(|entry| entry.oid) != shown.map(|entry| entry.oid))
+    }
+
     /// Moves the plan branch to the proposal. Harmless when repeated: a branch that shows it already stays.
     ///
     /// # Errors

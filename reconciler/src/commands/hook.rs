@@ -2,12 +2,13 @@
 //!
 //! Catalogue findings never refuse a push, since the catalogue may move; they make the request `blocked`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use chiffon_requests::{Located, Repo};
-use chiffon_schemas::{Oid, RepoPath};
+use chiffon_requests::{Changes, Located, Repo};
+use chiffon_schemas::{Name, Oid, RepoPath};
 
 use super::{Exit, validate};
 use crate::cli::WhichHook;
@@ -74,14 +75,14 @@ fn judge_main(repo: &Repo, update: &Update, output: &Output) -> Result<Vec<Strin
         }
         refused.extend(judge_request(repo, new, &change.path, output));
     }
+    refused.extend(names_taken(repo, new, &requests)?);
     let plans = repo.changes(update.old.as_ref(), new, &folder("plans/"), &limits)?;
     refused.extend(plans.refused.iter().map(|(path, why)| format!("{path}: {why}")));
-    let offers = chiffon_requests::offers(repo)?;
     for change in &plans.entries {
         let (Located::Plan { .. }, Some(entry)) = (chiffon_requests::locate(&change.path), &change.new) else {
             continue;
         };
-        let open = offers.get(&change.path).is_some_and(|offer| offer.plan == entry.oid);
+        let open = chiffon_requests::offer(repo, &change.path)?.is_some_and(|offer| offer.plan == entry.oid);
         if !open {
             refused.push(format!(
                 "{}: this plan ({}) is not on offer. Merge chiffon/plan/… as it is; to change a plan, edit it on its branch",
@@ -91,6 +92,32 @@ fn judge_main(repo: &Repo, update: &Update, output: &Output) -> Result<Vec<Strin
         }
     }
     Ok(refused)
+}
+
+/// New request files whose name another file has already, in whatever folder.
+fn names_taken(repo: &Repo, new: &Oid, requests: &Changes) -> Result<Vec<String>> {
+    let name_of = |path: &RepoPath| match chiffon_requests::locate(path) {
+        Located::Request { name, .. } => Some(name),
+        Located::Mistake { .. } | Located::Plan { .. } | Located::Other => None,
+    };
+    let added = requests.entries.iter().filter(|change| change.old.is_none());
+    let added: BTreeSet<Name> = added.filter_map(|change| name_of(&change.path)).collect();
+    if added.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut files: BTreeMap<Name, Vec<RepoPath>> = BTreeMap::new();
+    let walk = repo.walk(new, Some(&folder("requests/")), &chiffon_requests::WalkLimits::default())?;
+    for (path, _) in walk.entries {
+        if let Some(name) = name_of(&path).filter(|name| added.contains(name)) {
+            files.entry(name).or_default().push(path);
+        }
+    }
+    let twice = files.iter().filter(|(_, paths)| paths.len() > 1);
+    let in_words = |(name, paths): (&Name, &Vec<RepoPath>)| {
+        let paths: Vec<&str> = paths.iter().map(RepoPath::as_str).collect();
+        crate::driver::main_branch::taken_twice(name, &paths)
+    };
+    Ok(twice.map(in_words).collect())
 }
 
 fn judge_request(repo: &Repo, commit: &Oid, path: &RepoPath, output: &Output) -> Vec<String> {

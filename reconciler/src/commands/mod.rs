@@ -209,6 +209,25 @@ impl Desk {
     }
 }
 
+impl Desk {
+    /// What a reviewer has to know beside the state, in sentences.
+    pub fn notes(&self, facts: &RequestFacts) -> Result<Vec<String>> {
+        let (Some(offer), Some(branch)) = (chiffon_core::open_offer(facts), &facts.plan_branch) else {
+            return Ok(Vec::new());
+        };
+        let plain = chiffon_forge::Plain::new(self.requests.clone());
+        let mut notes = Vec::new();
+        if plain.rendering_edited(branch, offer)? {
+            notes.push(format!(
+                "{} on the plan branch is not what Chiffon wrote: only the .yaml runs, `chiffon plan {}` shows it",
+                chiffon_requests::rendering_path(&offer.path),
+                facts.name
+            ));
+        }
+        Ok(notes)
+    }
+}
+
 /// A configuration error with its mistakes shown where they stand.
 pub fn config_error(error: config::Error, output: &Output) -> anyhow::Error {
     if let config::Error::Invalid { diagnostics, .. } = &error {

@@ -24,11 +24,17 @@ pub async fn run(args: &cli::Status, desk: &Desk, output: &Output) -> Result<Exi
     for name in desk.store.names(desk.repository, args.all).await? {
         if let Some((facts, world)) = desk.look_at(&name).await? {
             let state = chiffon_core::state(&facts, &world);
-            rows.push((facts, world, state));
+            let notes = desk.notes(&facts)?;
+            rows.push(Row { facts, world, state, notes });
         }
     }
-    let values: Vec<Json> = rows.iter().map(|(facts, world, state)| summary(facts, world, state)).collect();
-    output.result(&json!({ "requests": values }), || list(&rows, output));
+    let values: Vec<Json> = rows.iter().map(Row::summary).collect();
+    let files = desk.store.refused_files(desk.repository).await?;
+    let unread: Vec<Json> = files.iter().map(|(path, reason)| json!({ "path": path, "reason": reason })).collect();
+    output.result(&json!({ "requests": values, "unread": unread }), || {
+        let lines = files.iter().map(|(path, reason)| format!("not read: {}: {}", printable(path), printable(reason)));
+        std::iter::once(list(&rows, output)).chain(lines).collect::<Vec<_>>().join("\n")
+    });
     Ok(Exit::Done)
 }
 
@@ -41,18 +47,27 @@ pub async fn show_one(name: &Name, desk: &Desk, output: &Output) -> Result<Exit>
         anyhow::bail!("there is no request `{name}`");
     };
     let state = chiffon_core::state(&facts, &world);
-    output.result(&summary(&facts, &world, &state), || details(&facts, &state, output));
-    Ok(if state.needs_attention() { Exit::Attention } else { Exit::Done })
+    let row = Row { notes: desk.notes(&facts)?, facts, world, state };
+    output.result(&row.summary(), || details(&row, output));
+    Ok(if row.state.needs_attention() { Exit::Attention } else { Exit::Done })
 }
 
-fn list(rows: &[(RequestFacts, World, State)], output: &Output) -> String {
+/// One request as it is shown.
+struct Row {
+    facts: RequestFacts,
+    world: World,
+    state: State,
+    notes: Vec<String>,
+}
+
+fn list(rows: &[Row], output: &Output) -> String {
     if rows.is_empty() {
         return "no requests yet: push a file to requests/, or: chiffon request \"what you want\"".to_owned();
     }
     let head = ["NAME", "STATE", "SINCE", "HOSTS", "RISK", "NEXT"];
     let cells: Vec<Vec<String>> = rows
         .iter()
-        .map(|(facts, world, state)| {
+        .map(|Row { facts, world, state, .. }| {
             let next = pages::next(state, facts);
             let why = match state {
                 State::Paused(_) | State::Blocked(_) => pages::why(state, facts),
@@ -70,7 +85,7 @@ fn list(rows: &[(RequestFacts, World, State)], output: &Output) -> String {
         })
         .collect();
     output::table(&head, &cells, |row, column, cell| {
-        if column == 1 { output.paint(crate::up::tone(&rows[row].2), cell) } else { cell.to_owned() }
+        if column == 1 { output.paint(crate::up::tone(&rows[row].state), cell) } else { cell.to_owned() }
     })
 }
 
@@ -96,54 +111,59 @@ fn risk(facts: &RequestFacts) -> Option<&'static str> {
     })
 }
 
-/// The stable keys of one request.
-pub fn summary(facts: &RequestFacts, world: &World, state: &State) -> Json {
-    let questions = match state {
-        State::Blocked(Blocked::Questions { questions }) => json!(questions),
-        _ => json!([]),
-    };
-    let run = facts.run.as_ref().filter(|run| !run.voided);
-    json!({
-        "name": facts.name,
-        "path": facts.path,
-        "state": state.word(),
-        "reason": pages::why(state, facts),
-        "next": pages::next(state, facts),
-        "since": facts.since,
-        "hosts": plan(facts).map(|plan| plan.spec.touches.hosts.clone()).unwrap_or_default(),
-        "risk": risk(facts),
-        "plan": chiffon_core::open_offer(facts).map(|offer| json!({
-            "oid": offer.plan_oid,
-            "revision": offer.revision(),
-            "summary": offer.plan.spec.summary,
-            "expires": offer.plan.metadata.expires,
-            "branch": format!("chiffon/plan/{}", facts.name),
-            "shown": offer.branch_commit.is_some(),
-        })),
-        "questions": questions,
-        "refusal": facts.refusal,
-        "run": run.map(|run| json!({
-            "id": run.id,
-            "plan": run.plan_oid,
-            "state": run.state,
-            "round": run.round,
-            "approval": run.approval,
-            "attempts": run.attempts.iter().map(|attempt| json!({
-                "step": attempt.step,
-                "attempt": attempt.number,
-                "hosts": attempt.hosts,
-                "state": attempt.state,
-                "agent": attempt.agent,
-                "fence": attempt.fence,
-                "outcome": attempt.outcome,
-            })).collect::<Vec<_>>(),
-        })),
-        "failure": pages::failure(facts),
-        "now": world.now,
-    })
+impl Row {
+    /// The stable keys of one request.
+    fn summary(&self) -> Json {
+        let Self { facts, world, state, notes } = self;
+        let questions = match state {
+            State::Blocked(Blocked::Questions { questions }) => json!(questions),
+            _ => json!([]),
+        };
+        let run = facts.run.as_ref().filter(|run| !run.voided);
+        json!({
+            "name": facts.name,
+            "path": facts.path,
+            "state": state.word(),
+            "reason": pages::why(state, facts),
+            "next": pages::next(state, facts),
+            "since": facts.since,
+            "hosts": plan(facts).map(|plan| plan.spec.touches.hosts.clone()).unwrap_or_default(),
+            "risk": risk(facts),
+            "plan": chiffon_core::open_offer(facts).map(|offer| json!({
+                "oid": offer.plan_oid,
+                "revision": offer.revision(),
+                "summary": offer.plan.spec.summary,
+                "expires": offer.plan.metadata.expires,
+                "branch": format!("chiffon/plan/{}", facts.name),
+                "shown": offer.branch_commit.is_some(),
+            })),
+            "questions": questions,
+            "refusal": facts.refusal,
+            "run": run.map(|run| json!({
+                "id": run.id,
+                "plan": run.plan_oid,
+                "state": run.state,
+                "round": run.round,
+                "approval": run.approval,
+                "attempts": run.attempts.iter().map(|attempt| json!({
+                    "step": attempt.step,
+                    "attempt": attempt.number,
+                    "hosts": attempt.hosts,
+                    "state": attempt.state,
+                    "agent": attempt.agent,
+                    "fence": attempt.fence,
+                    "outcome": attempt.outcome,
+                })).collect::<Vec<_>>(),
+            })),
+            "failure": pages::failure(facts),
+            "notes": notes,
+            "now": world.now,
+        })
+    }
 }
 
-fn details(facts: &RequestFacts, state: &State, output: &Output) -> String {
+fn details(row: &Row, output: &Output) -> String {
+    let Row { facts, state, notes, .. } = row;
     let mut lines = Vec::new();
     let why = pages::why(state, facts);
     let word = output.paint(crate::up::tone(state), state.word());
@@ -195,6 +215,7 @@ fn details(facts: &RequestFacts, state: &State, output: &Output) -> String {
             lines.extend(failure.excerpt.lines().map(|line| format!("  | {}", printable(line))));
         }
     }
+    lines.extend(notes.iter().map(|note| format!("  note: {}", printable(note))));
     let next = pages::next(state, facts);
     if !next.is_empty() {
         lines.push(format!("  next: {next}"));

@@ -18,7 +18,8 @@ impl Driver {
     pub(super) async fn act(&mut self, facts: &RequestFacts, world: &World, action: Action) -> Result<bool, Error> {
         match action {
             Action::Plan { reason } => self.plan(facts, world, reason).await,
-            Action::TakeEdit { tip, blob } => self.take_edit(facts, world, &tip, blob).await,
+            // What the commit goes on top of, `show` finds on the branch.
+            Action::TakeEdit { tip: _, blob } => self.take_edit(facts, world, blob).await,
             Action::Show { plan } => self.show(facts, &plan).await,
             Action::Close { plan, state } => self.close(facts, &plan, state).await,
             Action::RemoveBranch => {

@@ -76,6 +76,10 @@ impl Driver {
                 files.push((chiffon_requests::status_path(&facts.path), Some(page.into_bytes())));
             }
         }
+        if group.iter().any(|event| event.kind == kind::FILES) {
+            let page = pages::unread_page(&self.store.refused_files(self.repository).await?);
+            files.push((path("status/NOT-READ.md".to_owned()), page.map(String::into_bytes)));
+        }
         let commit = AuditCommit {
             subject: last.summary.clone(),
             body: body_of(group),

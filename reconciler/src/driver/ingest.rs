@@ -1,54 +1,134 @@
 //! Reads git into facts: what `main` changed since last time, and where the infra branch stands.
 
-use chiffon_core::facts::{OfferState, Refusal, RefusalReason, RequestFile};
-use chiffon_requests::{Located, Repo};
-use chiffon_schemas::{Name, Oid, RepoPath};
-use chiffon_store::{Change, SeenRequest};
+use std::collections::BTreeSet;
 
+use chiffon_core::facts::{Event, OfferState, Refusal, RefusalReason, RequestFacts, RequestFile};
+use chiffon_requests::{Located, locate};
+use chiffon_schemas::{Name, Oid, RepoPath, Timestamp};
+use chiffon_store::{Change, SeenRequest};
+use serde_json::json;
+
+use super::main_branch::{self, Difference, Known};
 use super::{Driver, Error, blocking};
 use crate::environment;
-use crate::events;
+use crate::events::{self, kind};
 
-/// What `main` changed, sorted out.
+/// What `main` changed, as the store takes it, with what is to be remembered of it.
 #[derive(Debug, Default)]
 struct Seen {
     requests: Vec<SeenRequest>,
     plans: Vec<(Name, Option<Oid>)>,
+    /// Plans at a path that no request has.
+    strays: BTreeSet<RepoPath>,
+    events: Vec<Event>,
 }
 
 impl Driver {
-    /// Takes in what `main` changed since last time. Costs what the change costs, never a walk of everything.
+    /// Takes in what `main` changed since last time. Costs what the change costs, never a walk of everything, except
+    /// while something lies there that can't be read.
     pub(super) async fn ingest_main(&mut self) -> Result<(), Error> {
         let Some(main) = blocking(|| self.requests.reference(&self.main()))? else { return Ok(()) };
         let cursor = self.store.cursor(self.repository).await?;
         if cursor.main.as_ref() == Some(&main) {
             return Ok(());
         }
-        let seen = blocking(|| read_changes(&self.requests, cursor.main.as_ref(), &main))?;
-        let again = self.used_again(&seen).await?;
+        let difference = blocking(|| main_branch::difference(&self.requests, cursor.main.as_ref(), &main))?;
+        let seen = self.sort_out(&difference, &main).await?;
+        self.list_refused(&difference, &seen.strays, &main).await?;
         let change = Change::MainSeen { from: cursor.main, main, requests: seen.requests, plans: seen.plans };
-        self.apply(change, &again).await?;
+        self.apply(change, &seen.events).await?;
         Ok(())
     }
 
-    /// A plan that ran already and reached `main` once more runs nothing, and that is said.
-    async fn used_again(&self, seen: &Seen) -> Result<Vec<chiffon_core::facts::Event>, Error> {
-        let mut said = Vec::new();
-        for (name, oid) in &seen.plans {
-            let Some(oid) = oid else { continue };
-            let Some(facts) = self.store.facts(self.repository, name).await? else { continue };
-            let used = facts.offers.iter().any(|offer| &offer.plan_oid == oid && offer.state == OfferState::Approved);
-            if used {
-                let now = environment::now();
-                let refusal = Refusal { blob: oid.clone(), reason: RefusalReason::Used, at: now };
-                said.push(events::refused(&facts, &refusal, super::pages::refusal_in_words(RefusalReason::Used), now));
+    async fn sort_out(&self, difference: &Difference, main: &Oid) -> Result<Seen, Error> {
+        let now = environment::now();
+        let mut seen = Seen::default();
+        for (name, changed) in &difference.requests {
+            let facts = self.store.facts(self.repository, name).await?;
+            let known = facts.as_ref().map(|facts| Known { path: facts.path.clone(), file: facts.file.clone() });
+            let request = blocking(|| main_branch::request(&self.requests, main, name, changed, known.as_ref()))?;
+            if known.as_ref().is_some_and(|known| known.path != request.path) {
+                // It moved: what counts as its plan is what lies beside it now.
+                let plan = blocking(|| main_branch::plan_blob(&self.requests, main, &request.path))?;
+                seen.plans.push((name.clone(), plan));
             }
+            seen.events.extend(said_of(&request, facts.as_ref(), now));
+            seen.requests.push(request);
         }
-        Ok(said)
+        for path in &difference.plans {
+            self.sort_out_plan(path, main, &mut seen).await?;
+        }
+        Ok(seen)
+    }
+
+    /// A plan counts only at the path that belongs to its request (S2).
+    async fn sort_out_plan(&self, path: &RepoPath, main: &Oid, seen: &mut Seen) -> Result<(), Error> {
+        let Located::Plan { name, folder } = locate(path) else { return Ok(()) };
+        if seen.plans.iter().any(|(known, _)| known == &name) {
+            return Ok(());
+        }
+        let facts = self.store.facts(self.repository, &name).await?;
+        let now_at = seen.requests.iter().find(|request| request.name == name).map(|request| &request.path);
+        let beside = now_at.or(facts.as_ref().map(|facts| &facts.path));
+        let blob = blocking(|| self.requests.blob_at(main, path))?.map(|entry| entry.oid);
+        let belongs = match beside {
+            Some(request) => main_branch::request_path(path).as_ref() == Some(request),
+            // A plan without a request is refused by its name, so that it shows where its request would.
+            None => folder.is_empty(),
+        };
+        if !belongs {
+            if blob.is_some() {
+                seen.strays.insert(path.clone());
+            }
+            return Ok(());
+        }
+        seen.events.extend(facts.as_ref().and_then(|facts| used_again(facts, blob.as_ref(), environment::now())));
+        seen.plans.push((name, blob));
+        Ok(())
+    }
+
+    /// Keeps the list of files that nobody reads, so that each is shown for as long as it is there.
+    async fn list_refused(
+        &self,
+        difference: &Difference,
+        strays: &BTreeSet<RepoPath>,
+        main: &Oid,
+    ) -> Result<(), Error> {
+        let before = self.store.refused_files(self.repository).await?;
+        if before.is_empty() && strays.is_empty() && !difference.refused {
+            return Ok(());
+        }
+        let mut strays = strays.clone();
+        let plans = before.iter().filter_map(|(path, _)| RepoPath::parse(path.clone()).ok());
+        strays.extend(plans.filter(|path| matches!(locate(path), Located::Plan { .. })));
+        let files = blocking(|| main_branch::refused_files(&self.requests, main, &strays))?;
+        let files: Vec<(String, String)> = files.into_iter().collect();
+        if files == before {
+            return Ok(());
+        }
+        let summary = match files.len() {
+            0 => "every file of main is read again".to_owned(),
+            1 => format!("a file of main is not read: {}: {}", files[0].0, files[0].1),
+            more => format!("{more} files of main are not read, {} among them: {}", files[0].0, files[0].1),
+        };
+        let event = events::about_files(kind::FILES, summary, json!({ "files": files }), environment::now());
+        self.apply(Change::FilesRefused { files }, &[event]).await?;
+        Ok(())
+    }
+
+    /// Files of `main` that are not read and belong to no request: path and why.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn refused_files(&self) -> Result<Vec<(String, String)>, Error> {
+        Ok(self.store.refused_files(self.repository).await?)
     }
 
     /// Brings the mirror of the infra repository up to date and looks at its branch.
     pub(super) async fn fetch_infra(&mut self) -> Result<(), Error> {
+        if self.infra.is_none() {
+            super::say_removed(&blocking(|| crate::mirror::clear_locks(&self.home)));
+        }
         let fetched = blocking(|| crate::mirror::refresh(&self.home, &self.config, &self.environment));
         match fetched {
             Ok((repo, tip)) => {
@@ -78,68 +158,30 @@ impl Driver {
     }
 }
 
-/// The changes under `requests/` and `plans/` between two commits of `main`.
-fn read_changes(repo: &Repo, from: Option<&Oid>, main: &Oid) -> Result<Seen, chiffon_requests::Error> {
-    let mut seen = Seen::default();
-    let limits = chiffon_requests::WalkLimits::default();
-    for change in repo.changes(from, main, &folder("requests/"), &limits)?.entries {
-        if let Located::Request { name, .. } = chiffon_requests::locate(&change.path) {
-            let file = match &change.new {
-                Some(_) => read_request_file(repo, main, &change.path, &change.new_oid()),
-                None => RequestFile::Absent,
-            };
-            merge_seen(&mut seen.requests, SeenRequest { name, path: change.path, file });
+/// What is remembered of a request file at once: that it can't be read, or that it is gone.
+fn said_of(request: &SeenRequest, before: Option<&RequestFacts>, at: Timestamp) -> Option<Event> {
+    let same = before.is_some_and(|before| before.file == request.file && before.path == request.path);
+    if same {
+        return None;
+    }
+    let (kind, words, detail) = match &request.file {
+        RequestFile::Valid { .. } => return None,
+        RequestFile::Invalid { findings, .. } => {
+            (kind::BLOCKED, format!("blocked: {findings}"), json!({ "invalid": findings }))
         }
-    }
-    for change in repo.changes(from, main, &folder("plans/"), &limits)?.entries {
-        if let Located::Plan { name, .. } = chiffon_requests::locate(&change.path) {
-            let oid = change.new.map(|entry| entry.oid);
-            merge_plan(&mut seen.plans, name, oid);
-        }
-    }
-    Ok(seen)
-}
-
-/// A file that moved between folders is one removal and one addition of the same name: the addition stands.
-fn merge_seen(seen: &mut Vec<SeenRequest>, request: SeenRequest) {
-    match seen.iter_mut().find(|other| other.name == request.name) {
-        None => seen.push(request),
-        Some(other) if request.file == RequestFile::Absent && other.file != RequestFile::Absent => {}
-        Some(other) if other.file == RequestFile::Absent => *other = request,
-        Some(other) => {
-            // Two files of one name: neither is taken; the first path is where the mistake is shown.
-            let oid = other.file.oid().cloned();
-            let findings = format!("two requests are called {}: {} and {}", other.name, other.path, request.path);
-            if let Some(oid) = oid {
-                other.file = RequestFile::Invalid { oid, findings };
-            }
-        }
-    }
-}
-
-fn merge_plan(plans: &mut Vec<(Name, Option<Oid>)>, name: Name, oid: Option<Oid>) {
-    match plans.iter_mut().find(|(other, _)| other == &name) {
-        None => plans.push((name, oid)),
-        Some((_, known)) if known.is_none() => *known = oid,
-        Some(_) => {}
-    }
-}
-
-fn folder(path: &str) -> RepoPath {
-    RepoPath::parse(path).expect("a constant path")
-}
-
-fn read_request_file(repo: &Repo, main: &Oid, path: &RepoPath, oid: &Oid) -> RequestFile {
-    let oid = oid.clone();
-    let bytes = match repo.read_document(main, path, chiffon_schemas::yaml::Limits::REQUEST.max_bytes as u64) {
-        Ok(bytes) => bytes,
-        Err(refusal) => return RequestFile::Invalid { oid, findings: refusal.to_string() },
+        RequestFile::Absent if before.is_none_or(|before| before.file == RequestFile::Absent) => return None,
+        RequestFile::Absent => (kind::DELETED, "the request was deleted".to_owned(), json!({})),
     };
-    match chiffon_schemas::read_request(path.as_str(), &bytes) {
-        Ok(request) => RequestFile::Valid { oid, priority: request.spec.priority },
-        Err(diagnostics) => {
-            let findings: Vec<String> = diagnostics.iter().map(|found| found.to_string()).collect();
-            RequestFile::Invalid { oid, findings: findings.join("\n") }
-        }
+    Some(events::about_request_file(request, kind, words, detail, at))
+}
+
+/// A plan that ran already and reached `main` once more runs nothing, and that is said.
+fn used_again(facts: &RequestFacts, blob: Option<&Oid>, at: Timestamp) -> Option<Event> {
+    let blob = blob?;
+    let used = facts.offers.iter().any(|offer| &offer.plan_oid == blob && offer.state == OfferState::Approved);
+    if !used {
+        return None;
     }
+    let refusal = Refusal { blob: blob.clone(), reason: RefusalReason::Used, at };
+    Some(events::refused(facts, &refusal, super::pages::refusal_in_words(RefusalReason::Used), at))
 }

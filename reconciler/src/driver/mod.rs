@@ -9,6 +9,7 @@ mod agents;
 mod audit;
 pub(crate) mod commands;
 mod ingest;
+pub(crate) mod main_branch;
 pub(crate) mod pages;
 mod planning;
 mod results;
@@ -21,7 +22,7 @@ use chiffon_core::facts::{RequestFacts, World};
 use chiffon_core::{Decision, Freshness, State};
 use chiffon_forge::Plain;
 use chiffon_link::Hub;
-use chiffon_requests::{RefName, Repo};
+use chiffon_requests::{Locks, RefName, Repo};
 use chiffon_schemas::{AttemptKey, Evidence, Name, Oid, Pin, RepoPath, Timestamp};
 use chiffon_store::{RepositoryId, Store};
 
@@ -75,6 +76,7 @@ pub struct Driver {
     infra_error: Option<String>,
     stops_sent: HashSet<AttemptKey>,
     looks: BTreeMap<Name, Timestamp>,
+    states: Option<BTreeMap<Name, (State, String)>>,
     audit_checked: bool,
 }
 
@@ -102,6 +104,7 @@ impl Driver {
         hub: Arc<dyn Hub>,
     ) -> Result<Self, Error> {
         let requests = blocking(|| Repo::open(&config.requests))?;
+        say_removed(&requests.clear_locks(Locks::Own));
         let repository = store.repository(&config.spec.name).await?;
         Ok(Self {
             plain: Plain::new(requests.clone()),
@@ -119,6 +122,7 @@ impl Driver {
             infra_error: None,
             stops_sent: HashSet::new(),
             looks: BTreeMap::new(),
+            states: None,
             audit_checked: false,
         })
     }
@@ -142,6 +146,7 @@ impl Driver {
     pub async fn tick(&mut self, fetch: Fetch) -> Result<Tick, Error> {
         self.check_audit().await?;
         if fetch == Fetch::Yes || self.infra.is_none() {
+            say_removed(&blocking(|| self.requests.clear_locks(Locks::PlanBranches)));
             self.fetch_infra().await?;
         }
         self.ingest_main().await?;
@@ -164,6 +169,7 @@ impl Driver {
             let Some((facts, world)) = self.look_at(name).await? else { return Ok(done) };
             let decision = self.decision(&facts, &world)?;
             self.remember_look(name, &decision);
+            self.remember_state(&facts, &world);
             if decision.actions.is_empty() {
                 self.store.settle(self.repository, name, seen).await?;
                 return Ok(done);
@@ -249,20 +255,34 @@ impl Driver {
         freshness
     }
 
-    /// Every request that is not archived, with its state and why it is so.
+    fn remember_state(&mut self, facts: &RequestFacts, world: &World) {
+        if let Some(states) = &mut self.states {
+            let state = chiffon_core::state(facts, world);
+            let why = pages::why(&state, facts);
+            states.insert(facts.name.clone(), (state, why));
+        }
+    }
+
+    /// Every request that is not archived, with its state and why it is so: read whole once, and then kept by what
+    /// each tick finds, so that a tick costs what is active and not what there is.
     ///
     /// # Errors
     /// The store or the repository failed.
-    pub async fn states(&self) -> Result<Vec<(Name, State, String)>, Error> {
-        let mut states = Vec::new();
-        for name in self.store.names(self.repository, false).await? {
-            if let Some((facts, world)) = self.look_at(&name).await? {
-                let state = chiffon_core::state(&facts, &world);
-                let why = pages::why(&state, &facts);
-                states.push((name, state, why));
+    pub async fn states(&mut self) -> Result<&BTreeMap<Name, (State, String)>, Error> {
+        if self.states.is_none() {
+            self.states = Some(BTreeMap::new());
+            for name in self.store.names(self.repository, false).await? {
+                match self.look_at(&name).await {
+                    Ok(Some((facts, world))) => self.remember_state(&facts, &world),
+                    Ok(None) => {}
+                    Err(error) => {
+                        self.states = None;
+                        return Err(error);
+                    }
+                }
             }
         }
-        Ok(states)
+        Ok(self.states.get_or_insert_default())
     }
 
     /// Asks every run that is under way to stop.
@@ -292,6 +312,12 @@ pub enum Fetch {
     Yes,
     /// It takes what is there.
     No,
+}
+
+fn say_removed(locks: &[String]) {
+    for path in locks {
+        tracing::warn!(%path, "removed a lock that a killed process left behind");
+    }
 }
 
 /// Whether every pin holds at a commit.

@@ -72,7 +72,7 @@ pub fn waiting_in_words(waiting: &Waiting) -> String {
 pub fn failure(facts: &RequestFacts) -> Option<Failure> {
     let run = facts.run.as_ref()?;
     let state = run.state?;
-    super::results::result_of(facts, run, state, run.finished_at.unwrap_or(run.approved_at)).spec.failure
+    super::results::failure_of(run).filter(|_| state != chiffon_schemas::RunState::Succeeded)
 }
 
 fn failure_in_a_line(failure: &Failure) -> String {
@@ -181,6 +181,18 @@ pub fn status_page(facts: &RequestFacts, world: &World) -> String {
         }
     }
     page
+}
+
+/// The page `status/NOT-READ.md` (no request is called so): files of `main` that nobody reads; `None` where there are none.
+pub fn unread_page(files: &[(String, String)]) -> Option<String> {
+    if files.is_empty() {
+        return None;
+    }
+    let mut page = "# Files of main that are not read\n\n".to_owned();
+    for (path, reason) in files {
+        page.push_str(&format!("- {}: {}\n", inert(path), inert(reason)));
+    }
+    Some(page)
 }
 
 /// A failure for people: where, why, what was done, what was not begun, and whether a retry is safe.

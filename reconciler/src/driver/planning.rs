@@ -35,7 +35,7 @@ impl Driver {
         };
         let input = self.input(facts, world, &request, &catalogue, oid);
         match blocking(|| chiffon_planner::plan(&input)) {
-            Answer::Plan(planned) => self.offer(facts, world, &catalogue, *planned, None).await,
+            Answer::Plan(planned) => self.offer(facts, world, &catalogue, *planned).await,
             Answer::Questions(questions) => {
                 let questions = questions.into_iter().map(question).collect();
                 self.block(facts, world, Blocked::Questions { questions }).await
@@ -77,7 +77,6 @@ impl Driver {
         &mut self,
         facts: &RequestFacts,
         world: &World,
-        tip: &Oid,
         blob: Option<Oid>,
     ) -> Result<bool, Error> {
         let refused = |reason: String| Blocked::Edit { reason, blob: blob.clone() };
@@ -99,7 +98,7 @@ impl Driver {
         };
         let input = self.input(facts, world, &request, &catalogue, oid);
         match blocking(|| chiffon_planner::plan_from_steps(&input, plan.spec.steps)) {
-            Ok(planned) => self.offer(facts, world, &catalogue, planned, Some(tip.clone())).await,
+            Ok(planned) => self.offer(facts, world, &catalogue, planned).await,
             Err(reason) => self.block(facts, world, refused(reason)).await,
         }
     }
@@ -110,7 +109,6 @@ impl Driver {
         world: &World,
         catalogue: &Catalogue,
         planned: Planned,
-        edit: Option<Oid>,
     ) -> Result<bool, Error> {
         if let Verdict::Deny { reasons } = gate(&planned.plan, catalogue, &self.config.policy, Approval::None) {
             return self.block(facts, world, Blocked::Denied { reasons }).await;
@@ -121,7 +119,6 @@ impl Driver {
             plan_oid: plan_oid.clone(),
             path: chiffon_requests::plan_path(&facts.path),
             main: self.store.cursor(self.repository).await?.main,
-            // An edit's tip is what the new commit goes on top of; `show` replaces it.
             branch_commit: None,
             at: world.now,
             state: OfferState::Open,
@@ -134,7 +131,6 @@ impl Driver {
         self.apply(change, &[event]).await?;
         crash_point("offer-row-written");
         self.evidence.insert(plan_oid, planned.evidence);
-        let _ = edit;
         Ok(true)
     }
 

@@ -40,7 +40,8 @@ impl Driver {
         change: Change,
     ) -> Result<(), Error> {
         let now = environment::now();
-        let result = result_of(facts, run, state, now);
+        let started = self.store.first_grant(&run.id).await?;
+        let result = result_of(facts, run, state, started, now);
         let summary = summary_of(facts, run, &result);
         let detail = json!({ "result": result, "round": run.round, "approved_at": run.approved_at });
         let event = events::about_run(facts, run, &events::kind::run(state), summary, detail, now);
@@ -53,7 +54,13 @@ impl Driver {
 }
 
 /// The result of a run as it stands.
-pub(super) fn result_of(facts: &RequestFacts, run: &Run, state: RunState, finished: Timestamp) -> RunResult {
+pub(super) fn result_of(
+    facts: &RequestFacts,
+    run: &Run,
+    state: RunState,
+    started: Option<Timestamp>,
+    finished: Timestamp,
+) -> RunResult {
     let steps = run.plan.spec.steps.iter().map(|step| StepResult {
         id: step.id.clone(),
         playbook: step.playbook.clone(),
@@ -72,7 +79,7 @@ pub(super) fn result_of(facts: &RequestFacts, run: &Run, state: RunState, finish
             run: run.id.clone(),
             state,
             approval: run.approval.clone(),
-            started: run.attempts.iter().any(|attempt| attempt.fence.is_some()).then_some(run.approved_at),
+            started,
             finished,
             steps: steps.collect(),
             failure: if state == RunState::Succeeded { None } else { failure_of(run) },
@@ -92,7 +99,7 @@ fn attempt_result(attempt: &Attempt) -> AttemptResult {
 }
 
 /// The first cause of this round, with the steps that never began.
-fn failure_of(run: &Run) -> Option<Failure> {
+pub(super) fn failure_of(run: &Run) -> Option<Failure> {
     let round = || run.attempts.iter().filter(|attempt| attempt.round == run.round);
     let mut failure = round().find_map(|attempt| attempt.outcome.as_ref()?.failure.clone()).or_else(|| {
         let attempt = round().find(|attempt| attempt.state == chiffon_schemas::AttemptState::Lost)?;
@@ -120,7 +127,8 @@ fn summary_of(facts: &RequestFacts, run: &Run, result: &RunResult) -> String {
     let millis: u64 = outcomes().map(|outcome| outcome.duration_ms).sum();
     let changed: u32 = outcomes().flat_map(|outcome| outcome.recap.values()).map(|recap| recap.changed).sum();
     // Ansible counts a changed task as ok too.
-    let ok: u32 = outcomes().flat_map(|outcome| outcome.recap.values()).map(|recap| recap.ok).sum::<u32>() - changed;
+    let ok: u32 = outcomes().flat_map(|outcome| outcome.recap.values()).map(|recap| recap.ok).sum();
+    let ok = ok.saturating_sub(changed);
     let hosts: Vec<&str> = run.plan.spec.touches.hosts.iter().map(|host| host.as_str()).collect();
     let head = format!("{}: {} on {}", facts.name, result.spec.state.as_str(), hosts.join(", "));
     match (&result.spec.failure, outcomes().next()) {

@@ -14,17 +14,18 @@ pub struct Reporter {
     output: Output,
     quiet: bool,
     known: BTreeMap<Name, String>,
+    files: Vec<(String, String)>,
 }
 
 impl Reporter {
     /// A reporter that has seen nothing yet.
     pub fn new(output: Output, quiet: bool) -> Self {
-        Self { output, quiet, known: BTreeMap::new() }
+        Self { output, quiet, known: BTreeMap::new(), files: Vec::new() }
     }
 
     /// Says which requests are in another state than before.
-    pub fn states(&mut self, states: &[(Name, State, String)]) {
-        for (name, state, why) in states {
+    pub fn states(&mut self, states: &BTreeMap<Name, (State, String)>) {
+        for (name, (state, why)) in states {
             let text = if why.is_empty() { state.word().to_owned() } else { format!("{}: {why}", state.word()) };
             if self.known.get(name) == Some(&text) {
                 continue;
@@ -42,6 +43,28 @@ impl Reporter {
                 self.output.line(&format!("{name}: {word}{rest}"));
             }
         }
+    }
+
+    /// Says that the first tick is done: from now on nothing that is asked has to wait for the start.
+    pub fn ready(&self) {
+        if self.output.is_json() {
+            self.output.line(&json!({ "ready": true }).to_string());
+        } else if !self.quiet {
+            self.output.progress("ready");
+        }
+    }
+
+    /// Says which files of `main` are not read, each once.
+    pub fn files(&mut self, files: &[(String, String)]) {
+        for (path, reason) in files.iter().filter(|file| !self.files.contains(file)) {
+            if self.output.is_json() {
+                self.output.line(&json!({ "file": path, "why": reason }).to_string());
+            } else {
+                let word = self.output.paint(Tone::Bad, "not read");
+                self.output.line(&format!("{}: {word}: {}", printable(path), printable(reason)));
+            }
+        }
+        self.files = files.to_vec();
     }
 
     /// Says that a task ended.

@@ -82,6 +82,12 @@ pub enum Change {
         /// Plan files that were added, changed or removed (`None`).
         plans: Vec<(Name, Option<Oid>)>,
     },
+    /// Every file under `requests/` and `plans/` that is not read and belongs to no request: path and why. The whole
+    /// list, in place of the one before.
+    FilesRefused {
+        /// Path and reason, sorted by path.
+        files: Vec<(String, String)>,
+    },
     /// The infra branch moved.
     InfraSeen {
         /// The new tip.
@@ -355,11 +361,18 @@ pub trait Store: Send + Sync + 'static {
     /// The request's change counter, to hand to [`Store::settle`]: read before looking.
     async fn version(&self, repository: RepositoryId, name: &Name) -> Result<i64, Error>;
 
-    /// Every request, archived ones (file absent, run over or none) only where `archived`.
+    /// Every request; archived ones (file absent, nothing under way, no refused plan left on `main`) only where
+    /// `archived`.
     async fn names(&self, repository: RepositoryId, archived: bool) -> Result<Vec<Name>, Error>;
 
     /// The request that an attempt's run belongs to.
     async fn request_of(&self, run: &RunId) -> Result<Option<(RepositoryId, Name)>, Error>;
+
+    /// Files of `main` that are not read and belong to no request: path and why, sorted by path.
+    async fn refused_files(&self, repository: RepositoryId) -> Result<Vec<(String, String)>, Error>;
+
+    /// When a run's first attempt was granted; `None` where none was.
+    async fn first_grant(&self, run: &RunId) -> Result<Option<Timestamp>, Error>;
 
     /// Held locks.
     async fn locks(&self, repository: RepositoryId) -> Result<BTreeMap<Host, LockHolder>, Error>;

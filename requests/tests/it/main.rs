@@ -10,5 +10,6 @@ mod compare;
 mod hostile_calls;
 mod hostile_git;
 mod hostile_trees;
+mod locks;
 mod program;
 mod race;

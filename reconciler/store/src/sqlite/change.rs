@@ -22,6 +22,7 @@ pub(super) async fn apply(
         Change::MainSeen { from, main, requests, plans } => {
             main_seen(tx, repository, from.as_ref(), &main, &requests, &plans, now).await?;
         }
+        Change::FilesRefused { files } => files_refused(tx, repository, &files).await?,
         Change::InfraSeen { commit } => infra_seen(tx, repository, &commit).await?,
         Change::OfferRecorded { name, replaces, offer } => {
             offer_recorded(tx, repository, &name, replaces.as_ref(), &offer).await?;
@@ -251,6 +252,19 @@ async fn upsert_request(tx: Tx<'_>, repository: RepositoryId, seen: &SeenRequest
     .execute(&mut *tx)
     .await?;
     touch(tx, repository, &seen.name).await
+}
+
+async fn files_refused(tx: Tx<'_>, repository: RepositoryId, files: &[(String, String)]) -> Result<(), Error> {
+    sqlx::query("DELETE FROM refused_files WHERE repository_id = ?").bind(repository.0).execute(&mut *tx).await?;
+    for (path, reason) in files {
+        sqlx::query("INSERT INTO refused_files (repository_id, path, reason) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
+            .bind(repository.0)
+            .bind(path)
+            .bind(reason)
+            .execute(&mut *tx)
+            .await?;
+    }
+    Ok(())
 }
 
 async fn infra_seen(tx: Tx<'_>, repository: RepositoryId, commit: &Oid) -> Result<(), Error> {

@@ -37,6 +37,7 @@ impl Sqlite {
     /// The file can't be opened, or a migration fails.
     pub async fn open(path: &Path) -> Result<Self, Error> {
         make_private(path);
+        let opening = opening_alone(path).await?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -49,9 +50,24 @@ impl Sqlite {
         let pool = |most: u32| SqlitePoolOptions::new().max_connections(most).min_connections(0);
         let writer = pool(1).connect_with(options.clone()).await.map_err(Error::Database)?;
         sqlx::migrate!("../../migrations/sqlite").run(&writer).await.map_err(Error::Migrate)?;
+        drop(opening);
         let reader = pool(2).connect_lazy_with(options);
         Ok(Self { writer, reader })
     }
+}
+
+/// One process at a time opens a database: neither the switch to the write-ahead log nor a migration waits for another
+/// one that does the same, they fail. The kernel frees the lock with the process.
+async fn opening_alone(path: &Path) -> Result<std::fs::File, Error> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".opening");
+    let lock = move || {
+        let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(name)?;
+        file.lock()?;
+        Ok(file)
+    };
+    let locked = tokio::task::spawn_blocking(lock).await.expect("locking a file does not panic");
+    locked.map_err(|error: std::io::Error| Error::Database(sqlx::Error::Io(error)))
 }
 
 /// The file may name what others should not read.
@@ -144,6 +160,22 @@ impl Store for Sqlite {
         let Some(row) = row else { return Ok(None) };
         let name = rows::parsed(&row, "runs", "name", Name::parse)?;
         Ok(Some((RepositoryId(row.try_get("repository_id")?), name)))
+    }
+
+    async fn refused_files(&self, repository: RepositoryId) -> Result<Vec<(String, String)>, Error> {
+        let rows = sqlx::query("SELECT path, reason FROM refused_files WHERE repository_id = ? ORDER BY path")
+            .bind(repository.0)
+            .fetch_all(&self.reader)
+            .await?;
+        rows.iter().map(|row| Ok((row.try_get("path")?, row.try_get("reason")?))).collect()
+    }
+
+    async fn first_grant(&self, run: &RunId) -> Result<Option<Timestamp>, Error> {
+        let row = sqlx::query("SELECT MIN(at) AS at FROM attempt_states WHERE run_id = ? AND state = 'granted'")
+            .bind(run.as_str())
+            .fetch_one(&self.reader)
+            .await?;
+        Ok(row.try_get::<Option<i64>, _>("at")?.map(Timestamp::from_secs))
     }
 
     async fn locks(&self, repository: RepositoryId) -> Result<BTreeMap<Host, LockHolder>, Error> {

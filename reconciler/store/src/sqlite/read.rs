@@ -61,7 +61,13 @@ async fn last_run(db: &mut SqliteConnection, repository: RepositoryId, name: &Na
     let Some(row) = row else { return Ok(None) };
     let id: String = row.try_get("id")?;
     let attempts = attempts(db, &id).await?;
-    rows::run(&row, attempts).map(Some)
+    let mut run = rows::run(&row, attempts)?;
+    // In the order of the plan, as a person reads it.
+    let place = |step: &Name| run.plan.spec.steps.iter().position(|planned| &planned.id == step);
+    let mut attempts = std::mem::take(&mut run.attempts);
+    attempts.sort_by_key(|attempt| (place(&attempt.step), attempt.number));
+    run.attempts = attempts;
+    Ok(Some(run))
 }
 
 async fn attempts(db: &mut SqliteConnection, run: &str) -> Result<Vec<Attempt>, Error> {
@@ -77,10 +83,10 @@ pub(super) async fn names(
     repository: RepositoryId,
     archived: bool,
 ) -> Result<Vec<Name>, Error> {
-    // Archived: the file is gone and nothing goes on.
+    // Archived: the file is gone and nothing goes on. A refused plan that still lies on `main` is no archive matter.
     let found = sqlx::query(
         "SELECT name FROM requests WHERE repository_id = ? AND (? OR file <> 'absent' OR watched = 1
-             OR NOT EXISTS (SELECT 1 FROM runs WHERE runs.repository_id = requests.repository_id AND runs.name = requests.name))
+             OR json_extract(refusal, '$.blob') = plan_on_main)
          ORDER BY name",
     )
     .bind(repository.0)
