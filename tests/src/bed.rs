@@ -249,6 +249,11 @@ impl Bed {
         fs::remove_dir_all(self.requests().join("hooks")).unwrap();
     }
 
+    /// The tip of the audit branch.
+    pub fn audit_tip(&self) -> String {
+        self.bare_git(&["rev-parse", "refs/heads/chiffon/audit"])
+    }
+
     /// The audit log's subjects, oldest first.
     pub fn history(&self) -> Vec<String> {
         let log = self.bare_git(&["log", "--reverse", "--format=%s", "chiffon/audit"]);
