@@ -8,9 +8,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use chiffon_requests::{Changes, Located, Repo};
-use chiffon_schemas::{Name, Oid, RepoPath};
+use chiffon_schemas::{Diagnostic, Name, Oid, RepoPath, Request};
 
-use super::{Exit, validate};
+use super::Exit;
+use super::hook_warnings::Inventory;
 use crate::cli::WhichHook;
 use crate::environment::Environment;
 use crate::output::Output;
@@ -66,6 +67,7 @@ fn judge_main(repo: &Repo, update: &Update, output: &Output) -> Result<Vec<Strin
         return Ok(vec!["main can't be deleted: it holds what everybody asked for".to_owned()]);
     };
     let mut refused = Vec::new();
+    let mut inventory = Inventory::beside(repo.path());
     let limits = chiffon_requests::WalkLimits::default();
     let requests = repo.changes(update.old.as_ref(), new, &folder("requests/"), &limits)?;
     refused.extend(requests.refused.iter().map(|(path, why)| format!("{path}: {why}")));
@@ -73,7 +75,15 @@ fn judge_main(repo: &Repo, update: &Update, output: &Output) -> Result<Vec<Strin
         if change.new.is_none() {
             continue;
         }
-        refused.extend(judge_request(repo, new, &change.path, output));
+        match judge_request(repo, new, &change.path, output) {
+            Ok(None) => {}
+            Ok(Some(request)) => {
+                for warning in inventory.warnings(change.path.as_str(), &request) {
+                    output.progress(&warning);
+                }
+            }
+            Err(mistakes) => refused.extend(mistakes),
+        }
     }
     refused.extend(names_taken(repo, new, &requests)?);
     let plans = repo.changes(update.old.as_ref(), new, &folder("plans/"), &limits)?;
@@ -120,20 +130,17 @@ fn names_taken(repo: &Repo, new: &Oid, requests: &Changes) -> Result<Vec<String>
     Ok(twice.map(in_words).collect())
 }
 
-fn judge_request(repo: &Repo, commit: &Oid, path: &RepoPath, output: &Output) -> Vec<String> {
+/// A file under `requests/` as a request, `None` where it is none of ours, or its mistakes.
+fn judge_request(repo: &Repo, commit: &Oid, path: &RepoPath, output: &Output) -> Result<Option<Request>, Vec<String>> {
     match chiffon_requests::locate(path) {
         Located::Request { .. } => {}
-        Located::Mistake { reason } => return vec![format!("{path}: {reason}")],
-        Located::Plan { .. } | Located::Other => return Vec::new(),
+        Located::Mistake { reason } => return Err(vec![format!("{path}: {reason}")]),
+        Located::Plan { .. } | Located::Other => return Ok(None),
     }
     let limit = chiffon_schemas::yaml::Limits::REQUEST.max_bytes as u64;
-    match repo.read_document(commit, path, limit) {
-        Err(refusal) => vec![format!("{path}: {refusal}")],
-        Ok(bytes) => {
-            let found = validate::check_request(path.as_str(), &bytes);
-            found.iter().map(|found| found.render(output.is_coloured())).collect()
-        }
-    }
+    let bytes = repo.read_document(commit, path, limit).map_err(|refusal| vec![format!("{path}: {refusal}")])?;
+    let mistakes = |found: Vec<Diagnostic>| found.iter().map(|found| found.render(output.is_coloured())).collect();
+    chiffon_schemas::read_request(path.as_str(), &bytes).map(Some).map_err(mistakes)
 }
 
 fn folder(path: &str) -> RepoPath {

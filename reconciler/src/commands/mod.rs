@@ -7,6 +7,7 @@ mod ask;
 mod audit;
 mod doctor;
 mod hook;
+mod hook_warnings;
 mod init;
 mod log;
 mod person;

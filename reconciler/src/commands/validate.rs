@@ -52,8 +52,3 @@ pub fn check(file: &str, bytes: &[u8]) -> Vec<Diagnostic> {
     };
     answer.err().unwrap_or_default()
 }
-
-/// The mistakes of a file under `requests/`: a request, whatever it says of itself.
-pub fn check_request(file: &str, bytes: &[u8]) -> Vec<Diagnostic> {
-    chiffon_schemas::read_request(file, bytes).err().unwrap_or_default()
-}
