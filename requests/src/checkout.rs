@@ -39,12 +39,13 @@ struct Writer<'a> {
 
 impl Repo {
     /// Writes a commit's tree into an empty folder: files with their executable bits, links that stay inside, and
-    /// empty folders for submodules, which are named in the log.
+    /// empty folders for submodules, which are named in the log. Links that leave the tree are left out, and given back
+    /// as far as their paths can be shown: other people's trees hold them, and whoever reads one finds nothing there.
     ///
     /// # Errors
     /// The folder is not empty; or the tree holds what must not be written, which is named. What was written by then
-    /// stays for the caller to remove; links are only made once all of them are known to stay inside.
-    pub fn checkout(&self, commit: &Oid, into: &Path, limits: &WalkLimits) -> Result<(), Error> {
+    /// stays for the caller to remove; links are made last, so that nothing is written through one.
+    pub fn checkout(&self, commit: &Oid, into: &Path, limits: &WalkLimits) -> Result<Vec<String>, Error> {
         let io = |source| Error::Io { path: into.to_owned(), source };
         if fs::read_dir(into).map_err(io)?.next().is_some() {
             let reason = std::io::Error::new(std::io::ErrorKind::DirectoryNotEmpty, "the folder is not empty");
@@ -52,17 +53,17 @@ impl Repo {
         }
         let mut writer = Writer { repo: self, limits, files: 0, bytes: 0, links: BTreeMap::new() };
         writer.folder(to_gix(&self.tree_of(commit)?), into, &[], 1)?;
+        let mut left_out = Vec::new();
         for (path, target) in &writer.links {
             if leaves_tree(path, target, &writer.links) {
-                return Err(refuse(path, Refusal::Escapes));
+                left_out.push(shown("", path));
+                continue;
             }
-        }
-        for (path, target) in &writer.links {
             let place = into.join(OsStr::from_bytes(path));
             std::os::unix::fs::symlink(OsStr::from_bytes(target), &place)
                 .map_err(|source| Error::Io { path: place, source })?;
         }
-        Ok(())
+        Ok(left_out)
     }
 }
 

@@ -141,9 +141,6 @@ pub enum Refusal {
     /// A symbolic link.
     #[error("symbolic links are not read here")]
     Symlink,
-    /// A symbolic link that leaves the tree.
-    #[error("a symbolic link that leaves the repository")]
-    Escapes,
     /// A submodule.
     #[error("submodules are not read here")]
     Submodule,

@@ -126,6 +126,8 @@ impl Driver {
 
     /// Brings the mirror of the infra repository up to date and looks at its branch.
     pub(super) async fn fetch_infra(&mut self) -> Result<(), Error> {
+        // What was blocked while the repository was away is looked at again, although its branch did not move.
+        let back = self.infra.is_none() || self.infra_error.is_some();
         if self.infra.is_none() {
             super::say_removed(&blocking(|| crate::mirror::clear_locks(&self.home)));
         }
@@ -135,7 +137,7 @@ impl Driver {
                 self.infra = Some(repo);
                 self.infra_error = None;
                 let known = self.store.cursor(self.repository).await?.infra;
-                if known.as_ref() != Some(&tip) {
+                if back || known.as_ref() != Some(&tip) {
                     self.apply(Change::InfraSeen { commit: tip }, &[]).await?;
                 }
             }
