@@ -144,12 +144,41 @@ impl Bed {
         self.chiffon(&["up", "--once"])
     }
 
+    /// As [`Bed::up_once`], killed with SIGKILL at a named crash point, where it reaches that; every point that it
+    /// reaches is written to [`Bed::crash_log`]. True where it was killed.
+    pub fn up_once_killed_at(&self, point: &str) -> bool {
+        let mut command = self.command(&["--dir", self.home_text(), "up", "--once"]);
+        command.env("CHIFFON_CRASH_AT", point).env("CHIFFON_CRASH_LOG", self.path().join("crash.log"));
+        let said: Said = command.output().unwrap().into();
+        assert!([-1, 0, 3].contains(&said.status), "{}{}", said.out, said.err);
+        said.status == -1
+    }
+
+    /// The crash points that were reached, in order.
+    pub fn crash_log(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.path().join("crash.log")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
     /// Starts `chiffon up` in the background, and waits until it is ready.
     #[track_caller]
     pub fn up(&self) -> Background {
         let mut up = Background::start(self.command(&["--dir", self.home_text(), "up"]));
         up.wait_for("ready");
         up
+    }
+
+    /// Waits until something is so that nobody says aloud; fails after a minute.
+    #[track_caller]
+    pub fn wait_until(&self, what: &str, holds: impl Fn() -> bool) {
+        for _ in 0..600 {
+            if holds() {
+                return;
+            }
+            // A command that takes a moment stands in for the clock that tests don't read.
+            self.chiffon(&["status"]);
+        }
+        panic!("never came: {what}");
     }
 
     /// A request's status.

@@ -56,8 +56,9 @@ impl Infra {
     fn slow(&self) -> String {
         let (begun, gate) = (self.effects.join("slow"), self.effects.join("gate"));
         format!(
-            "- name: Deploy the slow one\n  hosts: slow\n  gather_facts: false\n  tasks:\n    - name: begin\n      ansible.builtin.shell: echo begun >> {}\n    - name: wait for the gate\n      ansible.builtin.shell: \"while [ ! -e {} ]; do sleep 0.1; done\"\n",
+            "- name: Deploy the slow one\n  hosts: slow\n  gather_facts: false\n  tasks:\n    - name: begin\n      ansible.builtin.shell: echo begun >> {}\n    - name: wait for the gate\n      ansible.builtin.shell: \"echo $$ > {}; while [ ! -e {} ]; do sleep 0.1; done\"\n",
             begun.display(),
+            self.effects.join("slow.pid").display(),
             gate.display()
         )
     }
@@ -89,11 +90,29 @@ impl Infra {
         git(&self.folder, arguments)
     }
 
+    /// Lets `slow` come to its end.
+    pub fn open_gate(&self) {
+        fs::write(self.effects.join("gate"), "").unwrap();
+    }
+
+    /// Whether the task that waits for the gate is alive.
+    pub fn slow_is_alive(&self) -> bool {
+        is_alive(&self.effects.join("slow.pid"))
+    }
+
     /// The lines that playbooks wrote to a file of `effects`.
     pub fn lines(&self, file: &str) -> Vec<String> {
         let text = fs::read_to_string(self.effects.join(file)).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }
+}
+
+/// Whether the process whose number a file holds is there and no zombie.
+pub fn is_alive(file: &Path) -> bool {
+    let Ok(pid) = fs::read_to_string(file) else { return false };
+    let Ok(stat) = fs::read_to_string(format!("/proc/{}/stat", pid.trim())) else { return false };
+    // The state follows the name, which may hold anything, in brackets.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
 /// A copy of the sample homelab whose hosts live under `<folder>/hosts`; gives its work tree.

@@ -9,7 +9,7 @@ mod infra;
 
 pub use background::Background;
 pub use bed::{Bed, Merge, Said};
-pub use infra::{Infra, homelab};
+pub use infra::{Infra, homelab, is_alive};
 
 use std::path::{Path, PathBuf};
 

@@ -1,1 +1,129 @@
+//! SIGKILL at every named crash point of the embedded path, once and twice: nothing starts twice, nothing is lost.
 
+use std::collections::BTreeSet;
+
+use chiffon_tests::{Bed, Merge};
+
+/// Every point, with the states that a request may be in once all is settled.
+///
+/// Whoever adds a point to `schemas/src/crash.rs` adds it here: the first test compares the two.
+const POINTS: [(&str, &[&str]); 10] = [
+    ("offer-row-written", &["succeeded"]),
+    ("offer-audited", &["succeeded"]),
+    ("plan-branch-moved", &["succeeded"]),
+    ("approval-recorded", &["succeeded"]),
+    ("order-recorded", &["succeeded"]),
+    // The journal shows that nothing started, so the same attempt is ordered again.
+    ("grant-recorded", &["succeeded"]),
+    // The journal says `started`: whether anything ran nobody can know.
+    ("agent-journalled-started", &["lost"]),
+    ("agent-playbook-ended", &["lost"]),
+    ("result-row-written", &["succeeded"]),
+    ("result-audited", &["succeeded"]),
+];
+
+#[test]
+fn every_crash_point_is_reached_in_one_undisturbed_life_of_a_request() {
+    let bed = Bed::new();
+    bed.push_request("journal", "Deploy the journal");
+    assert!(!bed.up_once_killed_at("none"));
+    bed.approve("journal", Merge::Commit);
+    assert!(!bed.up_once_killed_at("none"));
+    let reached: BTreeSet<String> = bed.crash_log().into_iter().collect();
+    let known: BTreeSet<String> = POINTS.iter().map(|(point, _)| (*point).to_owned()).collect();
+    assert_eq!(reached, known);
+    let source = std::fs::read_to_string(chiffon_tests::root().join("schemas/src/crash.rs")).unwrap();
+    let listed = source.split_once("CRASH_POINTS: &[&str] = &[").unwrap().1.split_once("];").unwrap().0;
+    let listed: BTreeSet<String> = listed.split('"').skip(1).step_by(2).map(str::to_owned).collect();
+    assert_eq!(listed, known);
+}
+
+#[test]
+fn r1_a_kill_at_any_point_once_starts_nothing_twice_and_loses_nothing() {
+    for (point, finals) in POINTS {
+        killed(point, 1, finals);
+    }
+}
+
+#[test]
+fn r1_a_kill_at_any_point_twice_starts_nothing_twice_and_loses_nothing() {
+    for (point, finals) in POINTS {
+        killed(point, 2, finals);
+    }
+}
+
+/// One request's life in which Chiffon is killed at a point up to `times` times in a row.
+fn killed(point: &str, times: usize, finals: &[&str]) {
+    let bed = Bed::new();
+    bed.push_request("journal", "Deploy the journal");
+    let mut kills = 0;
+    let once = |kills: &mut usize| {
+        while *kills < times && bed.up_once_killed_at(point) {
+            *kills += 1;
+        }
+        bed.up_once();
+    };
+    once(&mut kills);
+    assert_eq!(bed.state("journal"), "proposed", "{point}: {}", bed.status("journal"));
+    assert_eq!(bed.count("plan-offered"), 1, "{point}");
+    bed.approve("journal", Merge::Commit);
+    once(&mut kills);
+    assert!(kills >= 1, "{point} was never reached");
+    let state = bed.state("journal");
+    assert!(finals.contains(&state.as_str()), "{point}: {state}: {}", bed.status("journal"));
+    let lines = bed.infra.lines("journal").len();
+    assert!(lines <= 1, "{point}: it ran {lines} times");
+    assert!(state == "lost" || lines == 1, "{point}: {state}, but it ran {lines} times");
+    assert_eq!(bed.count("plan-approved"), 1, "{point}");
+    assert_eq!(bed.count(&format!("run-{state}")), 1, "{point}: {:?}", bed.kinds());
+    // What is in the database is on the audit branch, and a restart changes nothing more.
+    let before = (bed.audit_tip(), bed.status("journal")["run"].clone());
+    bed.up_once();
+    assert_eq!((bed.audit_tip(), bed.status("journal")["run"].clone()), before, "{point}");
+    let ids = bed.bare_git(&["log", "--format=%(trailers:key=Chiffon-Event,valueonly)", "chiffon/audit"]);
+    let ids: Vec<&str> = ids.lines().filter(|line| !line.is_empty()).collect();
+    assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "{point}: an event is recorded twice");
+    if state == "lost" {
+        resolved(&bed, point);
+    }
+}
+
+/// A lost run keeps its host until a person has looked; then it goes on.
+fn resolved(bed: &Bed, point: &str) {
+    let mut up = bed.up();
+    bed.push_request("other", "Deploy the journal");
+    up.wait_for("other: proposed");
+    bed.approve("other", Merge::Commit);
+    up.wait_for("other: paused: waiting for alpha: locked by journal");
+    let before = bed.infra.lines("journal").len();
+    bed.chiffon(&["resolve", "journal", "--retry"]).ends(0);
+    up.wait_for("other: succeeded");
+    // Either may get the host first.
+    if bed.state("journal") != "succeeded" {
+        up.wait_for("journal: succeeded");
+    }
+    assert_eq!(bed.infra.lines("journal").len(), before + 2, "{point}");
+    assert_eq!(bed.state("journal"), "succeeded", "{point}");
+    up.signal("TERM");
+    assert_eq!(up.end(), 0);
+}
+
+#[test]
+fn r1_a_kill_in_mid_run_makes_the_attempt_lost_and_ends_what_it_left_behind() {
+    let bed = Bed::new();
+    let mut up = bed.up();
+    bed.push_request("slow", "Deploy the slow one");
+    up.wait_for("slow: proposed");
+    bed.approve("slow", Merge::Commit);
+    up.wait_for("slow: running");
+    bed.wait_until("the task waits", || bed.infra.slow_is_alive());
+    up.signal("KILL");
+    assert_eq!(up.end(), -1);
+    bed.up_once().ends(3);
+    assert_eq!(bed.state("slow"), "lost");
+    assert!(!bed.infra.slow_is_alive(), "what the dead agent had started is ended");
+    assert_eq!(bed.infra.lines("slow").len(), 1);
+    let said = bed.chiffon(&["status", "slow"]).out;
+    assert!(said.contains("chiffon resolve slow"), "{said}");
+    assert_eq!(bed.count("attempt-lost"), 1);
+}
