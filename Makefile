@@ -5,7 +5,7 @@ CARGO ?= cargo
 ENVS := .venv
 TEST_FEATURES := --features chiffon-schemas/crash-points
 
-.PHONY: help demo test check fmt lint gen evals bench clean-venv
+.PHONY: help demo test check fmt lint gen evals bench fuzz mutants clean-venv
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -36,6 +36,20 @@ evals: ## Score the planner on the golden sentences
 bench: $(ENVS)/ansible-2.19/.ready ## Measure B1, B2, B7 and B9 beside their floors
 	$(CARGO) build --release --package chiffon
 	python3 tests/bench/bench.py "$(CURDIR)"
+
+# Tools that only these two need, in a folder of their own.
+TOOLS := .tools
+$(TOOLS)/bin/cargo-%:
+	$(CARGO) install --locked --root $(TOOLS) cargo-$*
+
+fuzz: $(TOOLS)/bin/cargo-fuzz ## Feed the readers any bytes for SECONDS=60 (needs a nightly compiler); keep what it finds
+	@mkdir -p target/fuzz-corpus
+	PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" $(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz --sanitizer none documents \
+		target/fuzz-corpus tests/fuzz/corpus/documents -- -max_total_time=$(or $(SECONDS),60) -max_len=65536
+
+mutants: $(TOOLS)/bin/cargo-mutants ## Break the gate in every small way and see that a test notices
+	PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" $(CARGO) mutants --package chiffon-core --file reconciler/core/src/gate.rs \
+		--output target
 
 $(ENVS)/ansible-%/.ready: tests/tools/ansible-env.sh
 	@sh tests/tools/ansible-env.sh $* "$(ENVS)/ansible-$*"

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on says where")]
 
 mod canonical;
+mod corpus;
 mod generated;
 mod invalid;
 mod limits;
