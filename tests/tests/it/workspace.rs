@@ -70,7 +70,7 @@ fn core_stays_free_of_the_outside() {
 
 #[test]
 fn every_path_that_a_document_names_is_there() {
-    for document in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/commands.md"] {
+    for document in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/commands.md", "docs/asking.md"] {
         let text = std::fs::read_to_string(root().join(document)).unwrap();
         for word in text.split(['`', '(', ')', ' ', '\n']) {
             let is_path =
@@ -94,7 +94,7 @@ fn every_command_and_flag_that_a_document_names_is_there() {
         String::from_utf8(output.stdout).unwrap()
     };
     let commands = help(&[]);
-    let documents = ["README.md", "docs/commands.md", "requests/template/README.md"];
+    let documents = ["README.md", "docs/commands.md", "docs/asking.md", "requests/template/README.md"];
     for document in documents {
         let text = std::fs::read_to_string(root().join(document)).unwrap();
         for line in text.lines() {
