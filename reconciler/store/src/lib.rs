@@ -1,5 +1,7 @@
 //! The store port and its SQLite adapter.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod port;
 mod sqlite;
 

@@ -1,7 +1,10 @@
 //! The pure decisions, without any I/O.
 
+mod events;
 mod facts;
 mod gate;
 mod gate_values;
+mod model;
 mod mutation;
 mod plans;
+mod scenarios;
