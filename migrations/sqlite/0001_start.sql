@@ -204,7 +204,8 @@ CREATE INDEX log_chunks_of_run ON log_chunks (run_id, position);
 
 -- The outbox of the bus.
 CREATE TABLE messages (
-    id INTEGER PRIMARY KEY,
+    -- Never given out again: a late mark of an old message must not hit a new one.
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     agent TEXT NOT NULL,
     message TEXT NOT NULL,
     at INTEGER NOT NULL

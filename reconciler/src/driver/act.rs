@@ -173,12 +173,8 @@ impl Driver {
         let Some(attempt) = run.attempts_of(step).find(|attempt| attempt.number == number) else { return Ok(false) };
         let Some(boot) = attempt.boot.clone() else { return Ok(false) };
         let planned = run.plan.spec.steps.iter().find(|planned| &planned.id == step);
-        // Hosts that tasks delegate to are touched by every step of the plan, as far as reading can tell.
-        let mut hosts = attempt.hosts.clone();
-        let limits: Vec<&Host> = run.plan.spec.steps.iter().flat_map(|step| &step.limit).collect();
-        hosts.extend(run.plan.spec.touches.hosts.iter().filter(|host| !limits.contains(host)).cloned());
-        hosts.sort();
-        hosts.dedup();
+        // The run locks all that it touches, hosts that tasks delegate to included; nobody comes in between its steps.
+        let hosts = run.plan.spec.touches.hosts.clone();
         let key = key_of(run, step, number);
         let event = events::about_run(
             facts,

@@ -115,6 +115,9 @@ impl Driver {
             let message = (attempt.agent.clone(), ToAgent::Order(Box::new(order)));
             self.store.send(&[message], environment::now()).await?;
         }
+        if to == AttemptState::Failed {
+            self.resettle(&settled.key).await?;
+        }
         Ok(())
     }
 

@@ -221,13 +221,8 @@ impl Driver {
         let Some(facts) = self.store.facts(self.repository, &holder.request).await? else {
             return refused(format!("host {host} is locked by {}, which is not known", holder.request));
         };
-        let holds = |run: &Run| {
-            run.attempts_of(&holder.step).any(|attempt| {
-                attempt.number == holder.attempt
-                    && matches!(attempt.state, AttemptState::Granted | AttemptState::Started)
-            })
-        };
-        if facts.run.as_ref().is_some_and(holds) {
+        let goes_on = |run: &Run| run.id == holder.run && run.state.is_none();
+        if facts.run.as_ref().is_some_and(goes_on) {
             return refused(format!(
                 "{} is still running on {host}: `chiffon cancel {}` stops it",
                 holder.request, holder.request

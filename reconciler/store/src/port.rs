@@ -68,7 +68,8 @@ pub struct Cursor {
     pub audit: Option<Oid>,
 }
 
-/// One change, done whole or not at all, together with its events.
+/// One change, done whole or not at all, together with its events. What names a run is refused in another repository
+/// than the run's.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
     /// `main` moved: the files that differ. Also moves the cursor, from `from`.
@@ -155,8 +156,8 @@ pub enum Change {
         /// The agent.
         agent: Name,
     },
-    /// A claim is granted: takes the locks of `hosts` all at once and gives out the next fence. Condition: state
-    /// `claimed` by `boot`; every host free or held by this very attempt, else `Error::Locked`. The grant itself goes
+    /// A claim is granted: takes the locks of `hosts` for the run, all at once, and gives out the next fence. Condition:
+    /// state `claimed` by `boot`; every host free or held by this run, else `Error::Locked`. The grant itself goes
     /// into the agent's outbox in the same transaction, and the fence into `detail.fence` of each event.
     Granted {
         /// The request.
@@ -168,9 +169,9 @@ pub enum Change {
         /// The hosts to lock: the attempt's and those it delegates to, sorted.
         hosts: Vec<Host>,
     },
-    /// An attempt moves. Condition: its state is `from`, its fence (where one is given) is this one, and
-    /// `from.allows(to)`. A final state other than `lost`, and `ordered`, free its locks; `ordered` also clears agent
-    /// life and fence.
+    /// An attempt moves. Condition: its state is `from`, its fence (where one is given) is this one, `from.allows(to)`,
+    /// and `to` is not `granted`, which only [`Change::Granted`] does. `ordered` clears agent life, fence and outcome.
+    /// Where the run is over and nothing of it is lost any more, its locks are freed.
     Moved {
         /// The attempt.
         key: AttemptKey,
@@ -185,7 +186,7 @@ pub enum Change {
         /// How it ended.
         outcome: Option<Box<Outcome>>,
     },
-    /// A run is over (for this round). Condition: it is not over yet.
+    /// A run is over (for this round). Condition: it is not over yet. Frees its locks, unless an attempt of it is lost.
     RunFinished {
         /// The run.
         run: RunId,
@@ -194,7 +195,7 @@ pub enum Change {
         /// It was refused before its first grant.
         voided: bool,
     },
-    /// A person said how a `lost` run ended. Condition: it is `lost`.
+    /// A person or a late report said how a `lost` run ended. Condition: it is `lost`. Frees its locks.
     RunResolved {
         /// The run.
         run: RunId,
@@ -349,9 +350,8 @@ pub trait Store: Send + Sync + 'static {
     /// The facts of one request, without what only git knows (`plan_branch` is `None`).
     async fn facts(&self, repository: RepositoryId, name: &Name) -> Result<Option<RequestFacts>, Error>;
 
-    /// Requests with something to do or to watch: not (file absent and nothing open) and not at rest for ever: an
-    /// open offer, a run that is not over, a pause, no offer and no run and no refusal for the file as it is now, or
-    /// anything changed since [`Store::settle`] was called for it. Ordered by priority, then by `since`.
+    /// Requests to be looked at, by priority and then by `since`: those with an open offer, a run that is not over or a
+    /// pause, and those of which anything changed since [`Store::settle`] was called.
     async fn active(&self, repository: RepositoryId) -> Result<Vec<Name>, Error>;
 
     /// Marks that the request was looked at after its last change and nothing was left to do; any later change of

@@ -253,6 +253,7 @@ impl Model {
         let lost = run.attempts.iter().any(|attempt| attempt.state == AttemptState::Lost);
         if run.state == Some(RunState::Lost) && !lost {
             run.state = Some(final_state(run));
+            self.free_locks(name);
         }
     }
 
@@ -265,7 +266,9 @@ impl Model {
             self.moves(name, &step, number, from, Lost);
         }
         let goes_on = self.facts[name].run.as_ref().unwrap().state.is_none();
-        self.moves(name, &step, number, Lost, if goes_on { Ordered } else { Failed }) == Did::Done
+        let moved = self.moves(name, &step, number, Lost, if goes_on { Ordered } else { Failed }) == Did::Done;
+        self.resettle(name);
+        moved
     }
 
     fn resolve(&mut self, event: &str, name: &Name) -> bool {
@@ -285,7 +288,10 @@ impl Model {
         let run = self.request(name).run.as_mut().unwrap();
         match final_state(run) {
             RunState::Failed if to == AttemptState::Succeeded => self.reopen(name),
-            state => run.state = Some(state),
+            state => {
+                run.state = Some(state);
+                self.free_locks(name);
+            }
         }
         true
     }

@@ -7,4 +7,5 @@ mod gate_values;
 mod model;
 mod mutation;
 mod plans;
+mod random;
 mod scenarios;

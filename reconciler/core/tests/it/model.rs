@@ -335,6 +335,7 @@ impl Model {
             return Did::Nothing;
         }
         (run.state, run.finished_at, run.voided) = (Some(state), Some(now), voided);
+        self.free_locks(name);
         Did::Done
     }
 
@@ -367,11 +368,13 @@ impl Model {
             return Did::Nothing;
         }
         let holder = LockHolder { request: name.clone(), run: run.id.clone(), step: step.clone(), attempt: number };
-        let hosts = attempt.hosts.clone();
-        if hosts.iter().any(|host| self.world.locks.get(host).is_some_and(|held| held != &holder)) {
+        let hosts = run.plan.spec.touches.hosts.clone();
+        if hosts.iter().any(|host| self.world.locks.get(host).is_some_and(|held| held.run != holder.run)) {
             return Did::Nothing;
         }
-        self.world.locks.extend(hosts.into_iter().map(|host| (host, holder.clone())));
+        for host in hosts {
+            self.world.locks.entry(host).or_insert_with(|| holder.clone());
+        }
         self.fences += 1;
         let fence = Fence { incarnation: 1, counter: self.fences };
         self.grants.push((holder.run, step.clone(), number, fence));
@@ -395,10 +398,18 @@ impl Model {
         if to == AttemptState::Ordered {
             (attempt.boot, attempt.fence) = (None, None);
         }
-        if !to.holds_locks() {
-            self.world.locks.retain(|_, held| !(held.run == id && &held.step == step && held.attempt == number));
-        }
+        self.free_locks(name);
         self.history.push((id, step.clone(), number, to));
         Did::Done
+    }
+
+    /// Frees what the run holds, where it is over and nothing of it may still run somewhere.
+    pub fn free_locks(&mut self, name: &Name) {
+        let run = self.facts[name].run.as_ref().unwrap();
+        let may_run = run.attempts.iter().any(|attempt| attempt.state.holds_locks());
+        if run.state.is_some() && !may_run {
+            let id = run.id.clone();
+            self.world.locks.retain(|_, held| held.run != id);
+        }
     }
 }

@@ -238,6 +238,11 @@ impl<'a> Bed<'a> {
         id
     }
 
+    /// Ends the run of an attempt, so that its locks are free.
+    pub async fn over(&self, key: &AttemptKey) {
+        self.apply(Change::RunFinished { run: key.run.clone(), state: RunState::Failed, voided: false }).await;
+    }
+
     /// A run of `kuma` with an attempt at `site` in some state, which locks `nas01` and `nas02` where it may.
     pub async fn in_state(&self, state: AttemptState) -> AttemptKey {
         let key = key(&self.running(&kuma(), 1).await, "site", 1);

@@ -1,7 +1,7 @@
-//! Locks: taken all at once or not at all, and kept as long as something may still run.
+//! Locks: taken by a run all at once or not at all, and kept as long as something of it may still run.
 
 use chiffon_core::facts::LockHolder;
-use chiffon_schemas::{AttemptKey, AttemptState, Name};
+use chiffon_schemas::{AttemptKey, AttemptState, Name, RunState};
 
 use super::bed::{Bed, Fixture, granted, key, kuma, moved, ordered};
 use super::sample::{boot, host, hosts, name};
@@ -55,36 +55,54 @@ pub async fn r1_locks_are_taken_all_at_once_or_not_at_all(fixture: &dyn Fixture)
     }
     bed.apply(granted(&other, &second, &["a", "z"])).await;
     bed.apply(moved(&first, Granted, Failed)).await;
+    bed.apply(finished(&first, RunState::Failed)).await;
     assert_eq!(locked(&bed).await.iter().map(|(host, _)| host.as_str()).collect::<Vec<_>>(), ["a", "z"]);
 }
 
-/// Two attempts of one run exclude each other like any two.
-pub async fn attempts_of_one_run_exclude_each_other(fixture: &dyn Fixture) {
+/// A run's later attempts find its locks their own; the first one's name stays on them.
+pub async fn attempts_of_one_run_share_its_locks(fixture: &dyn Fixture) {
     let bed = Bed::new(fixture).await;
     let first = claimed(&bed, &kuma(), 1).await;
     bed.apply(granted(&kuma(), &first, &["a"])).await;
     let second = key(&first.run, "site", 2);
     bed.apply(ordered(&kuma(), &second)).await;
     bed.walk(&kuma(), &second, Claimed).await;
-    assert!(matches!(bed.refused(granted(&kuma(), &second, &["a"])).await, Error::Locked { .. }));
+    bed.apply(granted(&kuma(), &second, &["a", "b"])).await;
+    let expected = [("a".to_owned(), held_by(&kuma(), &first)), ("b".to_owned(), held_by(&kuma(), &second))];
+    assert_eq!(locked(&bed).await, expected);
 }
 
-/// Every verified end frees the locks, from wherever the attempt was.
-pub async fn an_end_frees_the_locks(fixture: &dyn Fixture) {
+/// Between two attempts of a run its hosts stay its own; the end of the run frees them.
+pub async fn the_end_of_the_run_frees_the_locks(fixture: &dyn Fixture) {
     let bed = Bed::new(fixture).await;
     let mut number = 0;
-    for from in [Granted, Started, Lost] {
-        for to in [Succeeded, Failed, Cancelled, Ordered].into_iter().filter(|to| from.allows(*to)) {
+    for from in [Granted, Started] {
+        for to in [Succeeded, Failed, Cancelled].into_iter().filter(|to| from.allows(*to)) {
             number += 1;
             let request = name(&format!("request-{number}"));
             let key = key(&bed.running(&request, number).await, "site", 1);
             bed.apply(ordered(&request, &key)).await;
             bed.walk(&request, &key, from).await;
-            assert_eq!(locked(&bed).await.len(), 2, "{from:?}");
             bed.apply(moved(&key, from, to)).await;
+            assert_eq!(locked(&bed).await.len(), 2, "{from:?} to {to:?}: the run goes on");
+            bed.apply(finished(&key, RunState::Failed)).await;
             assert!(locked(&bed).await.is_empty(), "{from:?} to {to:?}");
         }
     }
+}
+
+/// The end of a lost run frees nothing, until nothing of it is lost any more.
+pub async fn r4_the_end_of_a_lost_run_frees_nothing(fixture: &dyn Fixture) {
+    let bed = Bed::new(fixture).await;
+    let key = bed.in_state(Lost).await;
+    bed.apply(finished(&key, RunState::Lost)).await;
+    assert_eq!(locked(&bed).await.len(), 2);
+    bed.apply(moved(&key, Lost, Failed)).await;
+    assert!(locked(&bed).await.is_empty());
+}
+
+fn finished(key: &AttemptKey, state: RunState) -> Change {
+    Change::RunFinished { run: key.run.clone(), state, voided: false }
 }
 
 /// A lost attempt may still run somewhere: nobody else gets its hosts.
@@ -101,9 +119,11 @@ pub async fn r4_a_lost_attempt_keeps_its_locks(fixture: &dyn Fixture) {
         let other = claimed(&bed, &waiting, number + 10).await;
         let error = bed.refused(granted(&waiting, &other, &["nas02"])).await;
         assert!(matches!(error, Error::Locked { holder, .. } if holder == held_by(&request, &lost)));
+        bed.apply(finished(&lost, RunState::Lost)).await;
         bed.apply(moved(&lost, Lost, Failed)).await;
         bed.apply(granted(&waiting, &other, &["nas02"])).await;
         bed.apply(moved(&other, Granted, Failed)).await;
+        bed.apply(finished(&other, RunState::Failed)).await;
     }
 }
 
@@ -137,6 +157,7 @@ pub async fn an_end_frees_only_its_own_locks(fixture: &dyn Fixture) {
     let other = name("other");
     let second = claimed(&bed, &other, 2).await;
     bed.apply(granted(&other, &second, &["nas01"])).await;
+    bed.apply(finished(&lost, RunState::Lost)).await;
     bed.apply(moved(&lost, Lost, Failed)).await;
     assert_eq!(locked(&bed).await, [("nas01".to_owned(), held_by(&other, &second))]);
 }

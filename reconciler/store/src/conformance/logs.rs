@@ -138,6 +138,7 @@ pub async fn a_log_is_read_in_pages(fixture: &dyn Fixture) {
     bed.apply(ordered(&kuma(), &again)).await;
     let second = (again.clone(), bed.walk(&kuma(), &again, AttemptState::Started).await.expect("a fence"));
     bed.apply(ended(&second.0, second.1, AttemptState::Failed)).await;
+    bed.over(&site.0).await;
     let other = key(&bed.running(&name("other"), 2).await, "site", 1);
     bed.apply(ordered(&name("other"), &other)).await;
     let third = (other.clone(), bed.walk(&name("other"), &other, AttemptState::Started).await.expect("a fence"));

@@ -28,7 +28,6 @@ macro_rules! store_conformance {
             a_repository_keeps_its_id,
             repositories_share_nothing_but_their_names,
             events_of_another_repository_are_not_marked,
-            #[ignore = "DEFECT: changes that name a run do not look at its repository"]
             a_run_is_changed_only_in_its_own_repository,
         );
         $crate::store_conformance!(@ $fixture; requests;
@@ -78,15 +77,12 @@ macro_rules! store_conformance {
             an_order_comes_back_whole,
             r1_an_attempt_is_ordered_once,
             r1_a_run_that_is_over_orders_nothing,
-            #[ignore = "DEFECT: the answer is Database(RowNotFound), not a Conflict that names the run"]
             an_order_of_an_unknown_run_is_a_conflict,
             attempts_come_in_the_order_of_the_plan,
             r6_an_attempt_moves_only_along_the_allowed_graph,
             r6_an_attempt_moves_only_from_where_it_is,
-            #[ignore = "DEFECT: Moved from claimed to granted is done, and makes a grant without fence and locks"]
             r1_only_a_grant_grants,
             an_unknown_attempt_does_not_move,
-            #[ignore = "DEFECT: the answer is Database (a foreign key), since the locks are taken before the attempt is looked at"]
             a_grant_of_an_unknown_attempt_is_a_conflict,
             a_claim_is_of_one_life,
             r1_a_grant_is_given_once_and_sent_with_its_fence,
@@ -100,8 +96,9 @@ macro_rules! store_conformance {
         $crate::store_conformance!(@ $fixture; locks;
             a_grant_locks_its_hosts,
             r1_locks_are_taken_all_at_once_or_not_at_all,
-            attempts_of_one_run_exclude_each_other,
-            an_end_frees_the_locks,
+            attempts_of_one_run_share_its_locks,
+            the_end_of_the_run_frees_the_locks,
+            r4_the_end_of_a_lost_run_frees_nothing,
             r4_a_lost_attempt_keeps_its_locks,
             an_attempt_that_never_started_can_be_granted_again,
             a_person_frees_one_lock,
@@ -122,7 +119,6 @@ macro_rules! store_conformance {
             messages_wait_in_the_order_in_which_they_were_sent,
             messages_come_back_whole,
             r5_a_message_waits_until_it_is_marked,
-            #[ignore = "DEFECT: ids of the outbox are given again, so that marking twice deletes a later message unsent"]
             r5_a_late_mark_loses_no_later_message,
         );
         $crate::store_conformance!(@ $fixture; events;

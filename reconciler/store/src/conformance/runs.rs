@@ -177,8 +177,9 @@ pub async fn history_is_found_by_playbook(fixture: &dyn Fixture) {
         };
         end.duration_ms = duration_ms;
         let from = AttemptState::Started;
-        let change = Change::Moved { key, from, to, fence: Some(fence), boot: None, outcome: Some(end) };
+        let change = Change::Moved { key: key.clone(), from, to, fence: Some(fence), boot: None, outcome: Some(end) };
         bed.apply_at(change, secs).await;
+        bed.over(&key).await;
     };
     past(&bed, "site", AttemptState::Succeeded, 10, 300).await;
     past(&bed, "site", AttemptState::Failed, 20, 100).await;

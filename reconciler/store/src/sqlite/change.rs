@@ -1,14 +1,14 @@
 //! The changes, each with its condition: done whole or not at all.
 
-use chiffon_core::facts::{AgentFacts, Event, LockHolder, Offer, OfferState, RequestFile, Run};
-use chiffon_schemas::{AttemptKey, AttemptState, BootId, Fence, Host, Name, Oid, Outcome, Timestamp, ToAgent};
+use chiffon_core::facts::{AgentFacts, Event, Offer, OfferState, RequestFile};
+use chiffon_schemas::{Fence, Name, Oid, Timestamp};
 use sqlx::sqlite::SqliteQueryResult;
 use sqlx::{Row, SqliteConnection};
 
-use super::{read, rows};
+use super::{rows, runs};
 use crate::{Applied, Change, Error, RepositoryId, SeenRequest};
 
-type Tx<'a> = &'a mut SqliteConnection;
+pub(super) type Tx<'a> = &'a mut SqliteConnection;
 
 /// Does one change.
 pub(super) async fn apply(
@@ -51,7 +51,7 @@ pub(super) async fn apply(
             )
             .await?;
         }
-        Change::Approved { name, run } => approved(tx, repository, &name, &run).await?,
+        Change::Approved { name, run } => runs::approved(tx, repository, &name, &run).await?,
         Change::Refused { name, refusal } => {
             set_request(
                 tx,
@@ -63,56 +63,24 @@ pub(super) async fn apply(
             .await?;
         }
         Change::Ordered { name, key, round, hosts, agent } => {
-            ordered(tx, repository, &name, &key, round, &hosts, &agent, now).await?;
+            let order = runs::Ordered { name: &name, key: &key, round, hosts: &hosts, agent: &agent };
+            runs::ordered(tx, repository, &order, now).await?;
         }
         Change::Granted { name, key, boot, hosts } => {
-            applied.fence = Some(granted(tx, repository, &name, &key, &boot, &hosts, now).await?);
+            let claim = runs::Claim { name: &name, key: &key, boot: &boot, hosts: &hosts };
+            applied.fence = Some(runs::granted(tx, repository, &claim, now).await?);
         }
         Change::Moved { key, from, to, fence, boot, outcome } => {
-            moved(tx, &key, from, to, fence, boot.as_ref(), outcome.as_deref(), now).await?;
+            let boot = boot.as_ref();
+            let change = runs::Move { key: &key, from, to, fence, boot, outcome: outcome.as_deref() };
+            runs::moved(tx, repository, &change, now).await?;
         }
         Change::RunFinished { run, state, voided } => {
-            let done =
-                sqlx::query("UPDATE runs SET state = ?, voided = ?, finished_at = ? WHERE id = ? AND state IS NULL")
-                    .bind(state.as_str())
-                    .bind(voided)
-                    .bind(now.secs())
-                    .bind(run.as_str())
-                    .execute(&mut *tx)
-                    .await?;
-            expect_row(&done, || format!("run {run}"), "it is over already")?;
-            touch_run(tx, &run).await?;
+            runs::finished(tx, repository, &run, state, voided, now).await?;
         }
-        Change::RunResolved { run, state } => {
-            let done = sqlx::query("UPDATE runs SET state = ?, finished_at = ? WHERE id = ? AND state = 'lost'")
-                .bind(state.as_str())
-                .bind(now.secs())
-                .bind(run.as_str())
-                .execute(&mut *tx)
-                .await?;
-            expect_row(&done, || format!("run {run}"), "it is not lost")?;
-            touch_run(tx, &run).await?;
-        }
-        Change::RunReopened { run, round } => {
-            let done = sqlx::query(
-                "UPDATE runs SET state = NULL, finished_at = NULL, cancel = 0, round = ? WHERE id = ? AND state IS NOT NULL AND round = ? - 1",
-            )
-            .bind(round)
-            .bind(run.as_str())
-            .bind(round)
-            .execute(&mut *tx)
-            .await?;
-            expect_row(&done, || format!("run {run}"), "it goes on, or is in another round")?;
-            touch_run(tx, &run).await?;
-        }
-        Change::CancelAsked { run } => {
-            let done = sqlx::query("UPDATE runs SET cancel = 1 WHERE id = ? AND state IS NULL")
-                .bind(run.as_str())
-                .execute(&mut *tx)
-                .await?;
-            expect_row(&done, || format!("run {run}"), "it is over already")?;
-            touch_run(tx, &run).await?;
-        }
+        Change::RunResolved { run, state } => runs::resolved(tx, repository, &run, state, now).await?,
+        Change::RunReopened { run, round } => runs::reopened(tx, repository, &run, round).await?,
+        Change::CancelAsked { run } => runs::cancel_asked(tx, repository, &run).await?,
         Change::PauseSet { name, pause } => {
             set_request(
                 tx,
@@ -133,22 +101,22 @@ pub(super) async fn apply(
             )
             .await?;
         }
-        Change::Unlocked { host } => unlocked(tx, repository, &host).await?,
+        Change::Unlocked { host } => runs::unlocked(tx, repository, &host).await?,
         Change::AgentHeard { agent, facts } => agent_heard(tx, &agent, &facts).await?,
     }
     Ok(applied)
 }
 
-fn conflict(what: String, found: impl Into<String>) -> Error {
+pub(super) fn conflict(what: String, found: impl Into<String>) -> Error {
     Error::Conflict { what, found: found.into() }
 }
 
-fn expect_row(done: &SqliteQueryResult, what: impl FnOnce() -> String, found: &str) -> Result<(), Error> {
+pub(super) fn expect_row(done: &SqliteQueryResult, what: impl FnOnce() -> String, found: &str) -> Result<(), Error> {
     if done.rows_affected() == 1 { Ok(()) } else { Err(conflict(what(), found)) }
 }
 
 /// Notes that something of a request changed, and whether it has to be watched.
-async fn touch(tx: Tx<'_>, repository: RepositoryId, name: &Name) -> Result<(), Error> {
+pub(super) async fn touch(tx: Tx<'_>, repository: RepositoryId, name: &Name) -> Result<(), Error> {
     sqlx::query(
         "UPDATE requests SET version = version + 1,
              watched = pause IS NOT NULL
@@ -163,13 +131,6 @@ async fn touch(tx: Tx<'_>, repository: RepositoryId, name: &Name) -> Result<(), 
     .execute(&mut *tx)
     .await?;
     Ok(())
-}
-
-async fn touch_run(tx: Tx<'_>, run: &chiffon_schemas::RunId) -> Result<(), Error> {
-    let row =
-        sqlx::query("SELECT repository_id, name FROM runs WHERE id = ?").bind(run.as_str()).fetch_one(&mut *tx).await?;
-    let name = rows::parsed(&row, "runs", "name", Name::parse)?;
-    touch(tx, RepositoryId(row.try_get("repository_id")?), &name).await
 }
 
 async fn set_request(
@@ -323,7 +284,7 @@ async fn offer_recorded(
     touch(tx, repository, name).await
 }
 
-async fn close_offer(
+pub(super) async fn close_offer(
     tx: Tx<'_>,
     repository: RepositoryId,
     name: &Name,
@@ -341,217 +302,6 @@ async fn close_offer(
     .await?;
     expect_row(&done, || format!("open offer {plan} of {name}"), "it is not open")?;
     touch(tx, repository, name).await
-}
-
-async fn approved(tx: Tx<'_>, repository: RepositoryId, name: &Name, run: &Run) -> Result<(), Error> {
-    close_offer(tx, repository, name, &run.plan_oid, OfferState::Approved).await?;
-    sqlx::query(
-        "INSERT INTO runs (id, repository_id, name, plan_oid, plan, plan_path, approval, approved_at, round, cancel, state, finished_at, voided)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, NULL, NULL, 0)",
-    )
-    .bind(run.id.as_str())
-    .bind(repository.0)
-    .bind(name.as_str())
-    .bind(run.plan_oid.as_str())
-    .bind(rows::text(&run.plan))
-    .bind(run.plan_path.as_str())
-    .bind(rows::text(&run.approval))
-    .bind(run.approved_at.secs())
-    .bind(run.round)
-    .execute(&mut *tx)
-    .await?;
-    touch(tx, repository, name).await
-}
-
-#[expect(clippy::too_many_arguments, reason = "the fields of one change")]
-async fn ordered(
-    tx: Tx<'_>,
-    repository: RepositoryId,
-    name: &Name,
-    key: &AttemptKey,
-    round: u32,
-    hosts: &[Host],
-    agent: &Name,
-    now: Timestamp,
-) -> Result<(), Error> {
-    let row = sqlx::query("SELECT id, plan, state, round FROM runs WHERE id = ?")
-        .bind(key.run.as_str())
-        .fetch_one(&mut *tx)
-        .await?;
-    let current: u32 = rows::number(&row, "runs", "round")?;
-    if rows::run_state(&row)?.is_some() || current != round {
-        return Err(conflict(format!("run {}", key.run), "it is over, or in another round"));
-    }
-    let plan: chiffon_schemas::Plan = rows::json(&row, "runs", "plan")?;
-    let playbook = plan.spec.steps.iter().find(|step| step.id == key.step).map(|step| step.playbook.to_string());
-    let done = sqlx::query(
-        "INSERT INTO attempts (run_id, step, number, round, playbook, hosts, state, agent, since) VALUES (?, ?, ?, ?, ?, ?, 'ordered', ?, ?) ON CONFLICT DO NOTHING",
-    )
-    .bind(key.run.as_str())
-    .bind(key.step.as_str())
-    .bind(key.attempt)
-    .bind(round)
-    .bind(playbook.unwrap_or_default())
-    .bind(rows::text(&hosts))
-    .bind(agent.as_str())
-    .bind(now.secs())
-    .execute(&mut *tx)
-    .await?;
-    expect_row(&done, || format!("attempt {key}"), "it exists already")?;
-    remember_state(tx, key, AttemptState::Ordered, now).await?;
-    touch(tx, repository, name).await
-}
-
-async fn remember_state(tx: Tx<'_>, key: &AttemptKey, state: AttemptState, now: Timestamp) -> Result<(), Error> {
-    sqlx::query("INSERT INTO attempt_states (run_id, step, number, state, at) VALUES (?, ?, ?, ?, ?)")
-        .bind(key.run.as_str())
-        .bind(key.step.as_str())
-        .bind(key.attempt)
-        .bind(state.as_str())
-        .bind(now.secs())
-        .execute(&mut *tx)
-        .await?;
-    Ok(())
-}
-
-async fn granted(
-    tx: Tx<'_>,
-    repository: RepositoryId,
-    name: &Name,
-    key: &AttemptKey,
-    boot: &BootId,
-    hosts: &[Host],
-    now: Timestamp,
-) -> Result<Fence, Error> {
-    for host in hosts {
-        lock(tx, repository, name, key, host).await?;
-    }
-    let row = sqlx::query(
-        "UPDATE meta SET fence_counter = fence_counter + 1 WHERE id = 1 RETURNING incarnation, fence_counter",
-    )
-    .fetch_one(&mut *tx)
-    .await?;
-    let fence = Fence {
-        incarnation: rows::number(&row, "meta", "incarnation")?,
-        counter: rows::number(&row, "meta", "fence_counter")?,
-    };
-    let row = sqlx::query(
-        "UPDATE attempts SET state = 'granted', fence_incarnation = ?, fence_counter = ?, since = ?, last_seq = 0
-         WHERE run_id = ? AND step = ? AND number = ? AND state = 'claimed' AND boot = ? RETURNING agent",
-    )
-    .bind(fence.incarnation)
-    .bind(i64::try_from(fence.counter).unwrap_or(i64::MAX))
-    .bind(now.secs())
-    .bind(key.run.as_str())
-    .bind(key.step.as_str())
-    .bind(key.attempt)
-    .bind(boot.as_str())
-    .fetch_optional(&mut *tx)
-    .await?;
-    let Some(row) = row else {
-        return Err(conflict(format!("attempt {key}"), "it is not claimed by this agent's life"));
-    };
-    remember_state(tx, key, AttemptState::Granted, now).await?;
-    let agent = rows::parsed(&row, "attempts", "agent", Name::parse)?;
-    let grant = ToAgent::Grant(chiffon_schemas::Grant { key: key.clone(), boot: boot.clone(), fence, at: now });
-    super::push_messages(tx, &[(agent, grant)], now).await?;
-    touch(tx, repository, name).await?;
-    Ok(fence)
-}
-
-async fn lock(tx: Tx<'_>, repository: RepositoryId, name: &Name, key: &AttemptKey, host: &Host) -> Result<(), Error> {
-    let row = sqlx::query("SELECT * FROM locks WHERE repository_id = ? AND host = ?")
-        .bind(repository.0)
-        .bind(host.as_str())
-        .fetch_optional(&mut *tx)
-        .await?;
-    if let Some(row) = row {
-        let holder: LockHolder = read::holder(&row)?;
-        let ours = holder.run == key.run && holder.step == key.step && holder.attempt == key.attempt;
-        return if ours { Ok(()) } else { Err(Error::Locked { host: host.clone(), holder }) };
-    }
-    sqlx::query("INSERT INTO locks (repository_id, host, request, run_id, step, number) VALUES (?, ?, ?, ?, ?, ?)")
-        .bind(repository.0)
-        .bind(host.as_str())
-        .bind(name.as_str())
-        .bind(key.run.as_str())
-        .bind(key.step.as_str())
-        .bind(key.attempt)
-        .execute(&mut *tx)
-        .await?;
-    Ok(())
-}
-
-#[expect(clippy::too_many_arguments, reason = "the fields of one change")]
-async fn moved(
-    tx: Tx<'_>,
-    key: &AttemptKey,
-    from: AttemptState,
-    to: AttemptState,
-    fence: Option<Fence>,
-    boot: Option<&BootId>,
-    outcome: Option<&Outcome>,
-    now: Timestamp,
-) -> Result<(), Error> {
-    let row = sqlx::query("SELECT * FROM attempts WHERE run_id = ? AND step = ? AND number = ?")
-        .bind(key.run.as_str())
-        .bind(key.step.as_str())
-        .bind(key.attempt)
-        .fetch_optional(&mut *tx)
-        .await?;
-    let Some(row) = row else { return Err(conflict(format!("attempt {key}"), "there is none")) };
-    let state = rows::attempt_state(&row)?;
-    if state != from || !from.allows(to) {
-        return Err(conflict(format!("attempt {key} in {}", from.as_str()), state.as_str()));
-    }
-    if fence.is_some() && rows::fence(&row)? != fence {
-        return Err(conflict(format!("the fence of attempt {key}"), "another one"));
-    }
-    let keeps_grant = to != AttemptState::Ordered;
-    sqlx::query(
-        "UPDATE attempts SET state = ?, since = ?, boot = CASE WHEN ? THEN COALESCE(?, boot) END,
-             outcome = COALESCE(?, outcome),
-             fence_incarnation = CASE WHEN ? THEN fence_incarnation END,
-             fence_counter = CASE WHEN ? THEN fence_counter END
-         WHERE run_id = ? AND step = ? AND number = ?",
-    )
-    .bind(to.as_str())
-    .bind(now.secs())
-    .bind(keeps_grant)
-    .bind(boot.map(BootId::as_str))
-    .bind(outcome.map(rows::text))
-    .bind(keeps_grant)
-    .bind(keeps_grant)
-    .bind(key.run.as_str())
-    .bind(key.step.as_str())
-    .bind(key.attempt)
-    .execute(&mut *tx)
-    .await?;
-    remember_state(tx, key, to, now).await?;
-    if !to.holds_locks() {
-        free_locks(tx, key).await?;
-    }
-    touch_run(tx, &key.run).await
-}
-
-/// Frees what an attempt held, and has whoever waits looked at again.
-async fn free_locks(tx: Tx<'_>, key: &AttemptKey) -> Result<(), Error> {
-    sqlx::query("DELETE FROM locks WHERE run_id = ? AND step = ? AND number = ?")
-        .bind(key.run.as_str())
-        .bind(key.step.as_str())
-        .bind(key.attempt)
-        .execute(&mut *tx)
-        .await?;
-    Ok(())
-}
-
-async fn unlocked(tx: Tx<'_>, repository: RepositoryId, host: &Host) -> Result<(), Error> {
-    let done = sqlx::query("DELETE FROM locks WHERE repository_id = ? AND host = ?")
-        .bind(repository.0)
-        .bind(host.as_str())
-        .execute(&mut *tx)
-        .await?;
-    expect_row(&done, || format!("the lock of {host}"), "it is free")
 }
 
 async fn agent_heard(tx: Tx<'_>, agent: &Name, facts: &AgentFacts) -> Result<(), Error> {

@@ -7,6 +7,7 @@ mod change;
 mod logs;
 mod read;
 mod rows;
+mod runs;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::OpenOptionsExt;

@@ -77,6 +77,7 @@ async fn r1_one_of_many_grants_of_an_attempt_wins() {
         assert_eq!((attempt.state, attempt.fence), (Granted, fence));
         assert_eq!(bed.store.outgoing(100).await.unwrap().len() as u64, number, "one grant goes out");
         bed.apply(moved(&key, Granted, Failed)).await;
+        bed.over(&key).await;
     }
 }
 
@@ -147,6 +148,7 @@ async fn one_of_many_offers_orders_and_moves_wins() {
         for change in changes {
             one_won(together(&stores, |store, _| apply(store, bed.repository, change.clone())).await);
         }
+        bed.over(&key).await;
         let from = bed.store.cursor(bed.repository).await.unwrap().main;
         let task = |store, task: u64| {
             let main = oid(u32::try_from(number * 1000 + task).unwrap());
@@ -184,6 +186,7 @@ async fn one_of_many_grants_on_a_host_wins() {
         let locks = bed.store.locks(bed.repository).await.unwrap();
         assert_eq!(locks.len(), 2, "{locks:?}");
         bed.apply(moved(&claims[winner].1, Granted, Failed)).await;
+        bed.over(&claims[winner].1).await;
     }
 }
 

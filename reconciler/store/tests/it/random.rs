@@ -128,15 +128,23 @@ impl Model {
         if to == AttemptState::Ordered {
             (known.life, known.fence) = (None, None);
         }
-        if !to.holds_locks() {
-            self.locks.retain(|_, holder| *holder != attempt);
-        }
+        self.freed(ATTEMPTS[attempt].0);
         true
+    }
+
+    /// A run's locks are freed where it is over and nothing of it may still run.
+    fn freed(&mut self, run: usize) {
+        let of_run = |attempt: &usize| ATTEMPTS[*attempt].0 == run;
+        let may_run = self.attempts.iter().any(|(attempt, known)| of_run(attempt) && known.state.holds_locks());
+        if self.over[run] && !may_run {
+            self.locks.retain(|_, holder| !of_run(holder));
+        }
     }
 
     /// The host in the way, where one is; `None` where the grant is not this life's to have.
     fn may_grant(&self, attempt: usize, life: u64, on: &[Host]) -> Result<(), Option<Host>> {
-        let taken = |host: &&Host| self.locks.get(*host).is_some_and(|holder| *holder != attempt);
+        let ours = |holder: &usize| ATTEMPTS[*holder].0 == ATTEMPTS[attempt].0;
+        let taken = |host: &&Host| self.locks.get(*host).is_some_and(|holder| !ours(holder));
         let blocked = on.iter().find(taken).cloned();
         let known = self.attempts.get(&attempt);
         let claimed = known.is_some_and(|known| known.state == AttemptState::Claimed && known.life == Some(life));
@@ -173,7 +181,9 @@ async fn grant(bed: &Bed<'_>, model: &mut Model, attempt: usize, life: u64, on: 
             prop_assert!(Some(fence) > model.last_fence, "{fence} after {:?}", model.last_fence);
             model.last_fence = Some(fence);
             model.events += 1;
-            model.locks.extend(on.into_iter().map(|host| (host, attempt)));
+            for host in on {
+                model.locks.entry(host).or_insert(attempt);
+            }
             let known = model.attempts.get_mut(&attempt).expect("it is claimed");
             (known.state, known.fence, known.seq) = (AttemptState::Granted, Some(fence), 0);
         }
@@ -221,20 +231,16 @@ async fn step(bed: &Bed<'_>, model: &mut Model, op: Op) -> TestCaseResult {
             tried(bed, model, change, may).await
         }
         Op::Grant(attempt, life, on) => grant(bed, model, attempt, life, &on).await,
-        // Only `Granted` makes grants; that a plain move does so too is a test of its own.
-        Op::Move(_, Claimed, Granted, _) => Ok(()),
         Op::Move(attempt, from, to, carries) => {
             let fence = model.fence(attempt, carries);
-            let may = model.moved(attempt, from, to, fence);
+            // Only `Granted` makes grants.
+            let may = to != Granted && model.moved(attempt, from, to, fence);
             let change = Change::Moved { key: key_of(attempt), from, to, fence, boot: None, outcome: None };
             tried(bed, model, change, may).await
         }
         Op::Step(attempt, to) => {
             let Some(from) = model.attempts.get(&attempt).map(|known| known.state) else { return Ok(()) };
-            if (from, to) == (Claimed, Granted) {
-                return Ok(());
-            }
-            let may = model.moved(attempt, from, to, None);
+            let may = to != Granted && model.moved(attempt, from, to, None);
             tried(bed, model, moved(&key_of(attempt), from, to), may).await
         }
         Op::Report(attempt, carries, seq) => {
@@ -247,6 +253,7 @@ async fn step(bed: &Bed<'_>, model: &mut Model, op: Op) -> TestCaseResult {
         }
         Op::Finish(run, state) => {
             let may = !std::mem::replace(&mut model.over[run], true);
+            model.freed(run);
             let change = Change::RunFinished { run: run_id(run as u64 + 1), state, voided: false };
             tried(bed, model, change, may).await
         }
@@ -350,7 +357,6 @@ proptest! {
     }
 
     /// A plan's variables are part of what was approved: they come back as they were, to the last bit.
-    #[ignore = "DEFECT: serde_json is built without float_roundtrip: some numbers come back a last bit off"]
     #[test]
     fn numbers_come_back_as_they_were(numbers in proptest::collection::vec(proptest::num::f64::NORMAL, 1..200)) {
         block_on(async {
