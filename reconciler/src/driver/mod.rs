@@ -78,6 +78,8 @@ pub struct Driver {
     looks: BTreeMap<Name, Timestamp>,
     states: Option<BTreeMap<Name, (State, String)>>,
     audit_checked: bool,
+    /// A run ended in this tick.
+    freed_hosts: bool,
 }
 
 impl std::fmt::Debug for Driver {
@@ -124,6 +126,7 @@ impl Driver {
             looks: BTreeMap::new(),
             states: None,
             audit_checked: false,
+            freed_hosts: false,
         })
     }
 
@@ -151,14 +154,26 @@ impl Driver {
         }
         self.ingest_main().await?;
         let mut tick = Tick { actions: self.take_commands().await?, look_again: None };
-        for name in self.store.active(self.repository).await? {
-            tick.actions += self.settle_request(&name).await?;
-        }
+        tick.actions += self.settle_all().await?;
         self.drain_audit().await?;
         self.relay().await?;
         let now = environment::now();
         tick.look_again = self.looks.values().min().map(|at| (*at).max(now));
         Ok(tick)
+    }
+
+    /// Brings every active request to rest, the most urgent first. Where a run's end frees hosts, it begins anew, so
+    /// that they go to the most urgent of those that wait.
+    async fn settle_all(&mut self) -> Result<usize, Error> {
+        let mut done = 0;
+        let mut names = self.store.active(self.repository).await?.into_iter();
+        while let Some(name) = names.next() {
+            done += self.settle_request(&name).await?;
+            if std::mem::take(&mut self.freed_hosts) {
+                names = self.store.active(self.repository).await?.into_iter();
+            }
+        }
+        Ok(done)
     }
 
     /// Brings one request to rest.

@@ -16,6 +16,7 @@ impl Driver {
     /// Ends a run, or voids it where it was refused before it began.
     pub(super) async fn finish(&mut self, facts: &RequestFacts, state: RunState, voided: bool) -> Result<bool, Error> {
         let Some(run) = &facts.run else { return Ok(false) };
+        self.freed_hosts = true;
         let change = Change::RunFinished { run: run.id.clone(), state, voided };
         if voided {
             self.apply(change, &[]).await?;

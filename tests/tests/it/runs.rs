@@ -29,7 +29,9 @@ fn a_retry_runs_the_unfinished_hosts_only_under_the_same_plan() {
     let mut up = bed.up();
     bed.chiffon(&["retry", "faulty"]).ends(0);
     up.wait_for("faulty: succeeded");
-    assert_eq!(bed.infra.lines("faulty"), ["alpha", "beta", "beta"], "alpha is not run again");
+    let mut lines = bed.infra.lines("faulty");
+    lines.sort();
+    assert_eq!(lines, ["alpha", "beta", "beta"], "alpha is not run again");
     let status = bed.status("faulty");
     assert_eq!(status["run"]["round"], 2);
     let files = bed.bare_git(&["ls-tree", "-r", "--name-only", "chiffon/audit", "results"]);
