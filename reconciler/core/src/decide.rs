@@ -153,6 +153,11 @@ pub fn decide(facts: &RequestFacts, world: &World, freshness: Freshness) -> Deci
     end_pause(facts, world, &mut draft);
     if let Some(run) = state::counting_run(facts).filter(|run| run.state.is_none()) {
         advance_run(facts, run, world, &mut draft);
+    } else if state::lost_run(facts).is_some() {
+        // What was edited, merged or deleted meanwhile is judged once the run is resolved.
+        if facts.plan_branch.is_some() {
+            draft.actions.push(Action::RemoveBranch);
+        }
     } else {
         judge_main(facts, world, freshness, &mut draft);
         if draft.actions.is_empty() {

@@ -148,6 +148,9 @@ pub fn state(facts: &RequestFacts, world: &World) -> State {
     if let Some(run) = counting_run(facts).filter(|run| run.state.is_none()) {
         return live(facts, run, world);
     }
+    if lost_run(facts).is_some() {
+        return State::Lost;
+    }
     if let Some(reason) = standing_refusal(facts) {
         return State::Refused(reason);
     }
@@ -161,6 +164,12 @@ pub fn state(facts: &RequestFacts, world: &World) -> State {
 /// The last run, unless it was refused before it began.
 pub(crate) fn counting_run(facts: &RequestFacts) -> Option<&Run> {
     facts.run.as_ref().filter(|run| !run.voided)
+}
+
+/// The last run, where it is lost: until somebody knows how far it came, it is what the request is, and nothing new
+/// begins for it, since its hosts stay locked.
+pub(crate) fn lost_run(facts: &RequestFacts) -> Option<&Run> {
+    counting_run(facts).filter(|run| run.state == Some(RunState::Lost))
 }
 
 /// The open offer.

@@ -208,6 +208,9 @@ impl Driver {
         if facts.run.as_ref().is_some_and(|run| run.state.is_none()) {
             return refused(format!("{} is running; cancel it first, or wait", facts.name));
         }
+        if facts.run.as_ref().is_some_and(|run| run.state == Some(RunState::Lost)) {
+            return refused(format!("{0} is lost: look at the host first, then `chiffon resolve {0}`", facts.name));
+        }
         let after = facts.offers.last().map_or(0, |offer| offer.revision());
         let summary = format!("{}: another plan was asked for", facts.name);
         let event = events::about(facts, kind::REPLAN, summary, json!({ "after": after }), environment::now());

@@ -165,7 +165,8 @@ impl Model {
             }
             "replan" => {
                 let facts = self.request(name);
-                if facts.run.as_ref().is_some_and(|run| run.state.is_none()) {
+                let in_its_way = [None, Some(RunState::Lost)];
+                if facts.run.as_ref().is_some_and(|run| in_its_way.contains(&run.state)) {
                     return false;
                 }
                 facts.replan_after = Some(facts.offers.last().map_or(0, |offer| offer.revision()));
