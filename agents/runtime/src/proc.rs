@@ -1,7 +1,7 @@
 //! What `/proc` says of processes. Reads only; a process that vanishes while it is read is simply not there.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 
 /// Ticks of CPU time per second in `/proc`: Linux shows 100 on every architecture that Chiffon runs on, whatever
 /// the kernel's own rate.
@@ -40,7 +40,15 @@ impl Stat {
 
 /// One process; `None` where there is none, or none that can be read.
 pub(crate) fn stat(pid: i32) -> Option<Stat> {
-    parse(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)
+    parse(pid, &read(&format!("/proc/{pid}/stat"), 1024).ok()?)
+}
+
+/// A file of `/proc` says that it is empty, so that reading it without a guess of its size begins with a few bytes and
+/// asks again and again.
+fn read(path: &str, guess: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(guess);
+    fs::File::open(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Every process that `/proc` shows.
@@ -75,7 +83,7 @@ fn parse(pid: i32, text: &[u8]) -> Option<Stat> {
 
 /// The environment that it began with, unless it wrote over it. An error where it may not be read.
 pub(crate) fn environ(pid: i32) -> io::Result<Vec<u8>> {
-    fs::read(format!("/proc/{pid}/environ"))
+    read(&format!("/proc/{pid}/environ"), 16 * 1024)
 }
 
 /// The largest resident size that it had, in KiB.

@@ -222,15 +222,15 @@ impl Running {
         };
         let last = if self.ended.is_none() || !first.as_ref().is_ok_and(Look::is_clean) {
             self.signal_group(Signal::TERM);
-            match self.until_gone(Signal::TERM, grace).await {
+            match self.until_gone(Signal::TERM, grace, 0).await {
                 Ok(None) => Ok(None),
                 Ok(Some(_)) | Err(_) => {
                     self.signal_group(Signal::KILL);
-                    self.until_gone(Signal::KILL, KILL_FOR).await
+                    self.until_gone(Signal::KILL, KILL_FOR, 0).await
                 }
             }
         } else {
-            self.until_gone(Signal::KILL, KILL_FOR).await
+            self.until_gone(Signal::KILL, KILL_FOR, 1).await
         };
         match last {
             Ok(None) => Ending::Verified { leftover },
@@ -239,13 +239,13 @@ impl Running {
         }
     }
 
-    /// Signals whatever is found until two looks in a row find nothing (`None`) or the time is over.
+    /// Signals whatever is found until two looks in a row find nothing (`None`) or the time is over; `clean` looks
+    /// found nothing already.
     ///
     /// Two, because a process may pass its work to a child whose number the first look had already passed.
-    async fn until_gone(&mut self, how: Signal, within: Duration) -> io::Result<Option<Look>> {
+    async fn until_gone(&mut self, how: Signal, within: Duration, mut clean: u32) -> io::Result<Option<Look>> {
         let until = Instant::now() + within;
         let mut asked = Vec::new();
-        let mut clean = 0;
         loop {
             let look = self.look()?;
             clean = if look.is_clean() && self.ended.is_some() { clean + 1 } else { 0 };

@@ -129,6 +129,10 @@ impl Tracker {
                 self.known.insert(stat.id());
                 continue;
             }
+            // Who began before the leader has its environment from somebody else, and can't be its descendant.
+            if leader.is_some_and(|leader| stat.start < leader.start) {
+                continue;
+            }
             let environ = proc::environ(stat.pid);
             if environ.as_ref().is_ok_and(|environ| self.marker.is_in(environ)) {
                 self.known.insert(stat.id());

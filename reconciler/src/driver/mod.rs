@@ -2,7 +2,8 @@
 //!
 //! One tick reads git, commands and agents' messages, then brings every active request to rest. A tick has no input:
 //! whatever woke it only said when to look. Effects follow one order: row and outbox in one transaction, then the
-//! audit commit, then anything that others see.
+//! audit commit, then anything that others see. A grant alone goes out beside its commit: what approved it was
+//! committed before, and what is approved without a result is never run again by itself.
 
 mod act;
 mod agents;
@@ -148,6 +149,8 @@ impl Driver {
     /// A person has to look, or the store or a repository failed. Nothing is lost by that: the next tick begins anew.
     pub async fn tick(&mut self, fetch: Fetch) -> Result<Tick, Error> {
         self.check_audit().await?;
+        // What an earlier tick decided is on the audit branch before anything new is decided.
+        self.drain_audit().await?;
         if fetch == Fetch::Yes || self.infra.is_none() {
             say_removed(&blocking(|| self.requests.clear_locks(Locks::PlanBranches)));
             self.fetch_infra().await?;
@@ -155,8 +158,10 @@ impl Driver {
         self.ingest_main().await?;
         let mut tick = Tick { actions: self.take_commands().await?, look_again: None };
         tick.actions += self.settle_all().await?;
-        self.drain_audit().await?;
+        // Agents begin to work while the record is written: an order is only looked at, and of a grant the approval is on
+        // the audit branch since the tick before.
         self.relay().await?;
+        self.drain_audit().await?;
         let now = environment::now();
         tick.look_again = self.looks.values().min().map(|at| (*at).max(now));
         Ok(tick)
