@@ -31,6 +31,13 @@ pub fn run(cli: Cli, environment: Environment) -> ExitCode {
     }
 }
 
+/// Says as JSON what is wrong with a command line: exit status 2, as clap has it.
+pub fn wrong_usage(text: &str) -> ExitCode {
+    let value = serde_json::json!({ "error": text, "causes": [] });
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{value}\n").as_bytes());
+    ExitCode::from(2)
+}
+
 /// The process's own log goes to stderr, and says nothing below a warning unless asked.
 fn log_to_stderr(environment: &Environment) {
     let filter = environment.log.as_deref().unwrap_or("warn");

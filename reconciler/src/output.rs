@@ -51,6 +51,11 @@ impl Output {
         self.colour
     }
 
+    /// Whether what goes to stderr is coloured.
+    pub fn is_coloured_errors(&self) -> bool {
+        self.colour_errors
+    }
+
     /// The result: JSON as it is, or text made by `text`.
     pub fn result<T: Serialize>(&self, value: &T, text: impl FnOnce() -> String) {
         if self.json {
@@ -86,15 +91,20 @@ impl Output {
     /// An error with everything that led to it.
     pub fn error(&self, error: &anyhow::Error) {
         let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
+        self.failure(&error.to_string(), &causes);
+    }
+
+    /// An error in words, with what led to it.
+    pub fn failure(&self, error: &str, causes: &[String]) {
         if self.json {
-            let value = serde_json::json!({ "error": error.to_string(), "causes": causes });
+            let value = serde_json::json!({ "error": error, "causes": causes });
             let _ = writeln!(std::io::stderr().lock(), "{value}");
             return;
         }
         let head = paint(self.colour_errors, Tone::Bad, "error");
-        let mut text = format!("{head}: {error}");
+        let mut text = format!("{head}: {}", printable(error));
         for cause in causes {
-            text.push_str(&format!("\n  because: {cause}"));
+            text.push_str(&format!("\n  because: {}", continued(cause)));
         }
         let _ = writeln!(std::io::stderr().lock(), "{text}");
     }
@@ -163,6 +173,11 @@ pub fn printable(text: &str) -> String {
             c => c,
         })
         .collect()
+}
+
+/// Text from outside after words of ours: its further lines are indented, so that none of them looks like ours.
+pub fn continued(text: &str) -> String {
+    printable(text).trim_end().replace('\n', "\n    ")
 }
 
 #[cfg(test)]

@@ -25,10 +25,15 @@ use crate::output::Output;
 mod agent;
 mod report;
 
+pub(crate) use agent::ansible as ansible_config;
 pub use report::tone;
 
 /// The longest that the start waits for the embedded agent to have settled its journal.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often, and how long between, the lock is tried before somebody else is said to run.
+const LOCK_TRIES: u32 = 10;
+const LOCK_EVERY: Duration = Duration::from_millis(30);
 
 /// A person's wish to stop, said once or again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +60,8 @@ pub struct Options {
 /// # Errors
 /// Another `up` holds the lock, the configuration has mistakes, or the store can't be opened.
 pub async fn up(home: Home, environment: Environment, output: &Output, options: &Options) -> Result<Exit> {
-    let config = load(&home, output)?;
-    let _lock = take_lock(&home)?;
+    let config = load(&home)?;
+    let _lock = take_lock(&home).await?;
     let store: Arc<dyn Store> = Arc::new(Sqlite::open(&home.database()).await.context("opening the database")?);
     let hub = Arc::new(LocalHub::new(Limits::default()));
     let link = hub.attach(&config.spec.agent.name);
@@ -83,12 +88,12 @@ pub async fn up(home: Home, environment: Environment, output: &Output, options: 
     ended.map(|()| exit)
 }
 
-fn load(home: &Home, output: &Output) -> Result<Config> {
-    config::load(&home.config()).map_err(|error| crate::commands::config_error(error, output))
+fn load(home: &Home) -> Result<Config> {
+    config::load(&home.config()).map_err(|error| crate::commands::config_error(error))
 }
 
 /// One `up` at a time for each home; the kernel frees the lock with the process.
-fn take_lock(home: &Home) -> Result<File> {
+async fn take_lock(home: &Home) -> Result<File> {
     let path = home.lock();
     let file = File::options()
         .create(true)
@@ -96,19 +101,21 @@ fn take_lock(home: &Home) -> Result<File> {
         .write(true)
         .open(&path)
         .with_context(|| format!("opening {}", path.display()))?;
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            bail!("another `chiffon up` is running for {}", home.folder().display())
+    for _ in 0..LOCK_TRIES {
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            // A command that only asks whether somebody runs holds it for a moment.
+            Err(rustix::io::Errno::WOULDBLOCK) => tokio::time::sleep(LOCK_EVERY).await,
+            Err(error) => return Err(error).with_context(|| format!("locking {}", path.display())),
         }
-        Err(error) => Err(error).with_context(|| format!("locking {}", path.display())),
     }
+    bail!("another `chiffon up` is running for {}", home.folder().display())
 }
 
 /// Whether an `up` is running for a home.
 pub fn is_running(home: &Home) -> bool {
     let Ok(file) = File::options().write(true).open(home.lock()) else { return false };
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::WOULDBLOCK)
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
 }
 
 /// The loop's state.
@@ -221,8 +228,7 @@ impl Loop<'_> {
     fn complain(&mut self, error: &crate::driver::Error) {
         let text = crate::commands::chain(error);
         if self.last_error.as_ref() != Some(&text) {
-            self.output.progress(&format!("error: {text}"));
-            tracing::error!(%text, "a tick failed");
+            self.output.failure(&text, &[]);
         }
         self.last_error = Some(text);
         self.exit = Exit::Error;
@@ -236,7 +242,7 @@ impl Loop<'_> {
             }
             Ok(_) => {}
             Err(error) => {
-                let error = crate::commands::config_error(error, self.output);
+                let error = crate::commands::config_error(error);
                 self.output.progress(&format!("chiffon.yaml is left as it was: {error}"));
             }
         }

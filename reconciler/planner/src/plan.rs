@@ -34,7 +34,10 @@ pub fn plan(input: &Input<'_>) -> Answer {
                 Err(reason) => Answer::Nothing { reason, nearest: Vec::new() },
             }
         }
-        Ok(_) => Answer::Questions(std::mem::take(&mut work.questions)),
+        Ok(_) => match work.unused() {
+            Some(problems) => Answer::Invalid(problems),
+            None => Answer::Questions(std::mem::take(&mut work.questions)),
+        },
         Err(answer) => *answer,
     }
 }
@@ -374,12 +377,18 @@ impl<'i> Work<'_, 'i> {
 
     /// Answers to questions that nobody asks.
     fn unused(&self) -> Option<Vec<Problem>> {
-        let unknown = self.input.request.spec.answers.keys().filter(|id| !self.answered.contains(*id));
+        let asked: BTreeSet<&str> = self
+            .answered
+            .iter()
+            .chain(self.questions.iter().map(|question| &question.id))
+            .map(String::as_str)
+            .collect();
+        let unknown = self.input.request.spec.answers.keys().filter(|id| !asked.contains(id.as_str()));
         let problems: Vec<Problem> = unknown
             .map(|id| Problem {
                 field: format!("spec.answers.{id}"),
                 message: "answers a question that is not asked (any more)".to_owned(),
-                help: did_you_mean(&words::nearest(id, self.answered.iter().map(String::as_str)))
+                help: did_you_mean(&words::nearest(id, asked.iter().copied()))
                     .or_else(|| Some("take it out".to_owned())),
             })
             .collect();

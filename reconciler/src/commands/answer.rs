@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail};
 use chiffon_core::State;
 use chiffon_core::facts::{Blocked, Question};
-use chiffon_schemas::{Request, yaml};
+use chiffon_schemas::{Json, Request, yaml};
 use serde_json::json;
 
 use super::person::{self, PersonsChange};
@@ -25,7 +25,7 @@ pub async fn run(args: &cli::Answer, desk: &Desk, output: &Output) -> Result<Exi
         bail!("{name} asks nothing: it is {}", state.word());
     };
     if args.answers.is_empty() {
-        let value = json!({ "name": name, "questions": questions });
+        let value = json!({ "name": name, "questions": questions_in_json(questions) });
         output.result(&value, || questions_in_words(questions).join("\n"));
         return Ok(Exit::Attention);
     }
@@ -48,6 +48,16 @@ pub async fn run(args: &cli::Answer, desk: &Desk, output: &Output) -> Result<Exi
         format!("{name}: answered; `chiffon status {name}` says what follows")
     });
     Ok(Exit::Done)
+}
+
+/// Questions with the keys that documents promise.
+pub fn questions_in_json(questions: &[Question]) -> Vec<Json> {
+    let choice = |(value, meaning): &(String, String)| json!({ "value": value, "meaning": meaning });
+    let question = |question: &Question| {
+        let choices: Vec<Json> = question.choices.iter().map(choice).collect();
+        json!({ "id": question.id, "text": question.text, "choices": choices })
+    };
+    questions.iter().map(question).collect()
 }
 
 /// Questions with their choices, for people.
@@ -95,10 +105,9 @@ fn parse(texts: &[String], questions: &[Question]) -> Result<BTreeMap<String, St
 fn with_answers(file: &str, text: &str, answers: &BTreeMap<String, String>) -> Result<Vec<u8>> {
     let read = |bytes: &[u8]| chiffon_schemas::read_request(file, bytes);
     let mut wanted: Request = read(text.as_bytes()).map_err(|_| anyhow::anyhow!("{file} can't be read"))?;
-    let had_answers = !wanted.spec.answers.is_empty();
+    let edited = if wanted.spec.answers.is_empty() { appended(text, answers) } else { amended(text, answers) };
     wanted.spec.answers.extend(answers.clone());
-    if !had_answers
-        && let Some(edited) = appended(text, answers)
+    if let Some(edited) = edited
         && read(edited.as_bytes()).is_ok_and(|request| request == wanted)
     {
         return Ok(edited.into_bytes());
@@ -118,6 +127,34 @@ fn appended(text: &str, answers: &BTreeMap<String, String>) -> Option<String> {
         out.push_str(&format!("{indent}  {line}\n"));
     }
     Some(out)
+}
+
+/// More entries, or other values, in the `answers:` that are there, in block style.
+fn amended(text: &str, answers: &BTreeMap<String, String>) -> Option<String> {
+    let node = yaml::parse(text, &yaml::Limits::REQUEST).ok()?;
+    let there = node.get("spec")?.get("answers")?.entries();
+    let indent = " ".repeat(usize::try_from(there.first()?.0.span.column.checked_sub(1)?).ok()?);
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let mut after = 0;
+    for (key, value) in there {
+        let at = usize::try_from(value.span.line.checked_sub(1)?).ok()?;
+        after = after.max(usize::try_from(value.span.end_line).ok()?);
+        let Some(answer) = key.as_str().and_then(|key| answers.get(key)) else { continue };
+        let column = usize::try_from(value.span.column.checked_sub(1)?).ok()?;
+        let end = usize::try_from(value.span.end_column.checked_sub(1)?).ok()?;
+        let scalar = chiffon_schemas::to_yaml(&BTreeMap::from([("v", answer)]));
+        let scalar = scalar.trim_end().strip_prefix("v: ")?.to_owned();
+        let line: Vec<char> = lines.get(at)?.chars().collect();
+        lines[at] =
+            line.get(..column)?.iter().chain(&scalar.chars().collect::<Vec<_>>()).chain(line.get(end..)?).collect();
+    }
+    let known = |id: &String| there.iter().any(|(key, _)| key.as_str() == Some(id));
+    let new: BTreeMap<&String, &String> = answers.iter().filter(|(id, _)| !known(id)).collect();
+    let new = if new.is_empty() { String::new() } else { chiffon_schemas::to_yaml(&new) };
+    for (offset, line) in new.lines().enumerate() {
+        lines.insert(after + offset, format!("{indent}{line}"));
+    }
+    Some(lines.join("\n") + "\n")
 }
 
 #[cfg(test)]

@@ -33,7 +33,10 @@ fn good(what: &'static str, found: impl Into<String>) -> Check {
 }
 
 fn bad(what: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Check {
-    Check { what, ok: false, found: found.into(), fix: Some(fix.into()) }
+    // One line for each cause: git and Ansible say theirs in several.
+    let found: String = found.into();
+    let lines: Vec<&str> = found.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    Check { what, ok: false, found: lines.join("; "), fix: Some(fix.into()) }
 }
 
 /// Looks at everything once; changes nothing but the mirror.
@@ -44,8 +47,10 @@ pub async fn run(home: &Home, environment: &Environment, output: &Output) -> Res
     let mut checks = vec![git_program(environment)];
     match config::load(&home.config()) {
         Err(error) => {
-            let error = super::config_error(error, output);
-            checks.push(bad("configuration", error.to_string(), format!("mend {}", home.config().display())));
+            let error = super::config_error(error);
+            // Its mistakes are shown where they stand.
+            let fix = Some(format!("mend {}", home.config().display()));
+            checks.push(Check { what: "configuration", ok: false, found: error.to_string(), fix });
         }
         Ok(config) => {
             checks.push(good("configuration", home.config().display().to_string()));
@@ -72,7 +77,7 @@ async fn with_config(home: &Home, environment: &Environment, config: &Config) ->
         infra(home, environment, config),
         private_state(home),
         database(home).await,
-        ansible(environment, config),
+        ansible(home, environment, config),
         vault(config),
         running(home),
     ]
@@ -100,13 +105,15 @@ fn requests(config: &Config) -> Check {
 
 fn hooks(config: &Config) -> Check {
     let what = "hooks";
-    for name in ["pre-receive", "post-receive"] {
+    // What makes each of them ours, whatever somebody added.
+    for (name, call) in [("pre-receive", "hook pre-receive"), ("post-receive", "wake")] {
         let path = config.requests.join("hooks").join(name);
         let Ok(text) = std::fs::read_to_string(&path) else {
             return bad(what, format!("{} is missing", path.display()), "copy it from the project's hooks/ folder");
         };
-        if !text.contains("hook ") {
-            return bad(what, format!("{} is not Chiffon's", path.display()), "call `chiffon hook` from it");
+        if !text.contains(call) {
+            let fix = format!("copy it from the project's hooks/ folder, or call what that one calls ({call})");
+            return bad(what, format!("{} is not Chiffon's", path.display()), fix);
         }
         let executable = std::fs::metadata(&path).is_ok_and(|data| data.permissions().mode() & 0o111 != 0);
         if !executable {
@@ -162,12 +169,16 @@ async fn database(home: &Home) -> Check {
     }
 }
 
-fn ansible(environment: &Environment, config: &Config) -> Check {
+fn ansible(home: &Home, environment: &Environment, config: &Config) -> Check {
     let what = "ansible-playbook";
     let found = config.spec.ansible.playbook.clone().or_else(|| environment.find_program("ansible-playbook"));
+    let mend = "mend `ansible.playbook` in chiffon.yaml";
     match found {
-        Some(path) if path.is_file() => good(what, path.display().to_string()),
-        Some(path) => bad(what, format!("{} is not there", path.display()), "mend `ansible.playbook` in chiffon.yaml"),
+        Some(path) if !path.is_file() => bad(what, format!("{} is not there", path.display()), mend),
+        Some(path) => match chiffon_infra::probe_version(&crate::up::ansible_config(home, config, environment)) {
+            Ok(version) => good(what, format!("{} (ansible-core {version})", path.display())),
+            Err(error) => bad(what, format!("{} can't be run: {}", path.display(), super::chain(&error)), mend),
+        },
         None => bad(what, "not found on PATH", "pip install ansible-core, or set `ansible.playbook` in chiffon.yaml"),
     }
 }

@@ -8,12 +8,13 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use chiffon_requests::{Changes, Located, Repo};
-use chiffon_schemas::{Diagnostic, Name, Oid, RepoPath, Request};
+use chiffon_schemas::{Diagnostic, Name, Oid, RepoPath};
 
 use super::Exit;
-use super::hook_warnings::Inventory;
+use super::inventory::Inventory;
 use crate::cli::WhichHook;
 use crate::environment::Environment;
+use crate::home::Home;
 use crate::output::Output;
 
 /// The most that git may tell a hook about one push.
@@ -67,7 +68,8 @@ fn judge_main(repo: &Repo, update: &Update, output: &Output) -> Result<Vec<Strin
         return Ok(vec!["main can't be deleted: it holds what everybody asked for".to_owned()]);
     };
     let mut refused = Vec::new();
-    let mut inventory = Inventory::beside(repo.path());
+    let home = repo.path().canonicalize().ok().and_then(|path| Some(Home::at(path.parent()?)));
+    let mut inventory = Inventory::of(home);
     let limits = chiffon_requests::WalkLimits::default();
     let requests = repo.changes(update.old.as_ref(), new, &folder("requests/"), &limits)?;
     refused.extend(requests.refused.iter().map(|(path, why)| format!("{path}: {why}")));
@@ -77,9 +79,9 @@ fn judge_main(repo: &Repo, update: &Update, output: &Output) -> Result<Vec<Strin
         }
         match judge_request(repo, new, &change.path, output) {
             Ok(None) => {}
-            Ok(Some(request)) => {
-                for warning in inventory.warnings(change.path.as_str(), &request) {
-                    output.progress(&warning);
+            Ok(Some(bytes)) => {
+                for found in inventory.unknown_targets(change.path.as_str(), &bytes) {
+                    output.progress(&format!("warning: {found}"));
                 }
             }
             Err(mistakes) => refused.extend(mistakes),
@@ -130,8 +132,8 @@ fn names_taken(repo: &Repo, new: &Oid, requests: &Changes) -> Result<Vec<String>
     Ok(twice.map(in_words).collect())
 }
 
-/// A file under `requests/` as a request, `None` where it is none of ours, or its mistakes.
-fn judge_request(repo: &Repo, commit: &Oid, path: &RepoPath, output: &Output) -> Result<Option<Request>, Vec<String>> {
+/// The bytes of a request without a mistake, `None` where the file is none of ours, or its mistakes.
+fn judge_request(repo: &Repo, commit: &Oid, path: &RepoPath, output: &Output) -> Result<Option<Vec<u8>>, Vec<String>> {
     match chiffon_requests::locate(path) {
         Located::Request { .. } => {}
         Located::Mistake { reason } => return Err(vec![format!("{path}: {reason}")]),
@@ -139,8 +141,10 @@ fn judge_request(repo: &Repo, commit: &Oid, path: &RepoPath, output: &Output) ->
     }
     let limit = chiffon_schemas::yaml::Limits::REQUEST.max_bytes as u64;
     let bytes = repo.read_document(commit, path, limit).map_err(|refusal| vec![format!("{path}: {refusal}")])?;
-    let mistakes = |found: Vec<Diagnostic>| found.iter().map(|found| found.render(output.is_coloured())).collect();
-    chiffon_schemas::read_request(path.as_str(), &bytes).map(Some).map_err(mistakes)
+    let shown = |found: &Diagnostic| found.render(output.is_coloured_errors());
+    let mistakes = |found: Vec<Diagnostic>| -> Vec<String> { found.iter().map(shown).collect() };
+    chiffon_schemas::read_request(path.as_str(), &bytes).map_err(mistakes)?;
+    Ok(Some(bytes))
 }
 
 fn folder(path: &str) -> RepoPath {

@@ -49,6 +49,9 @@ pub fn run(args: &cli::Init, environment: &Environment, output: &Output) -> Resu
     if folder.join("chiffon.yaml").exists() || folder.join("requests.git").exists() {
         bail!("{} is a chiffon folder already", args.folder.display());
     }
+    if let Some(name) = stranger_in(&folder) {
+        bail!("{} is not empty: it holds {name}; init makes a folder of its own", args.folder.display());
+    }
     std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
     let folder = std::fs::canonicalize(&folder).context("finding the folder")?;
     let home = Home::at(&folder);
@@ -68,6 +71,13 @@ pub fn run(args: &cli::Init, environment: &Environment, output: &Output) -> Resu
         json!({ "folder": folder, "requests": requests, "config": home.config(), "inventory": infra.inventory });
     output.result(&value, || next_steps(&folder, &requests, &infra));
     Ok(Exit::Done)
+}
+
+/// Something in the folder that an earlier, failed `init` did not leave there.
+fn stranger_in(folder: &Path) -> Option<String> {
+    let entries = std::fs::read_dir(folder).ok()?;
+    let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.into_iter().find(|name| name != "state" && name != ".chiffon")
 }
 
 fn next_steps(folder: &Path, requests: &Path, infra: &InfraSpec) -> String {

@@ -7,8 +7,8 @@ mod ask;
 mod audit;
 mod doctor;
 mod hook;
-mod hook_warnings;
 mod init;
+mod inventory;
 mod log;
 mod person;
 mod plan;
@@ -84,7 +84,7 @@ async fn run(cli: Cli, environment: Environment, output: &Output) -> Result<Exit
         }
         Command::Doctor => doctor::run(&home, &environment, output).await,
         other => {
-            let context = Desk::open(home, environment, output).await?;
+            let context = Desk::open(home, environment).await?;
             with_store(other, &context, output).await
         }
     }
@@ -156,8 +156,8 @@ pub struct Desk {
 }
 
 impl Desk {
-    async fn open(home: Home, environment: Environment, output: &Output) -> Result<Self> {
-        let config = config::load(&home.config()).map_err(|error| config_error(error, output))?;
+    async fn open(home: Home, environment: Environment) -> Result<Self> {
+        let config = config::load(&home.config()).map_err(|error| config_error(error))?;
         let store: Arc<dyn Store> = Arc::new(Sqlite::open(&home.database()).await.context("opening the database")?);
         let repository = store.repository(&config.spec.name).await.context("reading the database")?;
         let requests = Repo::open(&config.requests).context("opening the requests repository")?;
@@ -230,9 +230,9 @@ impl Desk {
 }
 
 /// A configuration error with its mistakes shown where they stand.
-pub fn config_error(error: config::Error, output: &Output) -> anyhow::Error {
+pub fn config_error(error: config::Error) -> anyhow::Error {
     if let config::Error::Invalid { diagnostics, .. } = &error {
-        let texts: Vec<String> = diagnostics.iter().map(|found| found.render(output.is_coloured())).collect();
+        let texts: Vec<String> = diagnostics.iter().map(|found| found.render(false)).collect();
         return anyhow::anyhow!("{}\n{error}", texts.join("\n"));
     }
     anyhow::Error::new(error)

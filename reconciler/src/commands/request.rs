@@ -32,7 +32,7 @@ pub async fn run(args: &cli::Request, desk: &Desk, output: &Output) -> Result<Ex
     let path = RepoPath::parse(format!("requests/{name}.yaml"))?;
     let bytes = with_header(&request);
     if let Err(found) = chiffon_schemas::read_request(path.as_str(), &bytes) {
-        let texts: Vec<String> = found.iter().map(|found| found.render(output.is_coloured())).collect();
+        let texts: Vec<String> = found.iter().map(|found| found.render(false)).collect();
         bail!("{}", texts.join("\n"));
     }
     let message = format!("request: {}\n", crate::events::one_line(&args.text));

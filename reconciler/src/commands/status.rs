@@ -116,7 +116,7 @@ impl Row {
     fn summary(&self) -> Json {
         let Self { facts, world, state, notes } = self;
         let questions = match state {
-            State::Blocked(Blocked::Questions { questions }) => json!(questions),
+            State::Blocked(Blocked::Questions { questions }) => json!(super::answer::questions_in_json(questions)),
             _ => json!([]),
         };
         let run = facts.run.as_ref().filter(|run| !run.voided);
@@ -170,7 +170,7 @@ fn details(row: &Row, output: &Output) -> String {
     lines.push(if why.is_empty() {
         format!("{}: {word}", facts.name)
     } else {
-        format!("{}: {word}: {}", facts.name, printable(&why))
+        format!("{}: {word}: {}", facts.name, output::continued(&why))
     });
     if let State::Blocked(Blocked::Questions { questions }) = state {
         lines.extend(super::answer::questions_in_words(questions));

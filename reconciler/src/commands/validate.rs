@@ -7,20 +7,30 @@ use chiffon_schemas::Diagnostic;
 use serde_json::json;
 
 use super::Exit;
+use super::inventory::Inventory;
 use crate::cli;
 use crate::environment::Environment;
+use crate::home::Home;
 use crate::output::Output;
 
 /// Checks files.
 ///
 /// # Errors
 /// A file can't be read at all.
-pub fn run(args: &cli::Validate, environment: &Environment, _: Option<&Path>, output: &Output) -> Result<Exit> {
+pub fn run(args: &cli::Validate, environment: &Environment, dir: Option<&Path>, output: &Output) -> Result<Exit> {
+    // Without a home a file is still checked, only not against anybody's hosts.
+    let home = Home::find(dir, environment).ok();
+    let mut inventory = Inventory::of(home);
     let mut found = Vec::new();
     for file in &args.files {
         let path = environment.cwd.join(file);
         let bytes = std::fs::read(&path).with_context(|| format!("reading {}", file.display()))?;
-        found.extend(check(&file.display().to_string(), &bytes));
+        let name = file.display().to_string();
+        let mistakes = check(&name, &bytes);
+        if mistakes.is_empty() {
+            found.extend(inventory.unknown_targets(&name, &bytes));
+        }
+        found.extend(mistakes);
     }
     let clean = found.is_empty();
     let value = json!({ "valid": clean, "diagnostics": found });

@@ -136,7 +136,10 @@ impl Driver {
             Command::Reject { reason, .. } => self.reject(&facts, &reason).await,
             Command::Cancel { .. } => self.cancel(&facts).await,
             Command::Retry { .. } => self.retry(&facts, &world).await,
-            Command::Pause { reason, until, .. } => self.set_pause(&facts, Some(Pause { reason, until })).await,
+            Command::Pause { reason, until, .. } => {
+                let reason = events::one_line(&reason);
+                self.set_pause(&facts, Some(Pause { reason, until })).await
+            }
             Command::Resume { .. } => self.set_pause(&facts, None).await,
             Command::Resolve { how, .. } => self.resolve(&facts, &world, how).await,
             Command::Replan { .. } => self.replan(&facts).await,

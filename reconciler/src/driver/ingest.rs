@@ -27,8 +27,16 @@ impl Driver {
     /// Takes in what `main` changed since last time. Costs what the change costs, never a walk of everything, except
     /// while something lies there that can't be read.
     pub(super) async fn ingest_main(&mut self) -> Result<(), Error> {
-        let Some(main) = blocking(|| self.requests.reference(&self.main()))? else { return Ok(()) };
         let cursor = self.store.cursor(self.repository).await?;
+        let Some(main) = blocking(|| self.requests.reference(&self.main()))? else {
+            return match cursor.main {
+                None => Ok(()),
+                Some(last) => Err(Error::Stalled(format!(
+                    "the requests repository has no branch main any more; it was at {last}: push it again, or \
+                     `git branch main {last}`"
+                ))),
+            };
+        };
         if cursor.main.as_ref() == Some(&main) {
             return Ok(());
         }

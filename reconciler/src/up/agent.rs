@@ -39,7 +39,7 @@ pub fn start(
 }
 
 /// How the agent runs Ansible.
-fn ansible(home: &Home, config: &Config, environment: &Environment) -> AnsibleConfig {
+pub(crate) fn ansible(home: &Home, config: &Config, environment: &Environment) -> AnsibleConfig {
     let spec = &config.spec.ansible;
     let found = spec.playbook.clone().or_else(|| environment.find_program("ansible-playbook"));
     AnsibleConfig {

@@ -6,7 +6,7 @@ use chiffon_core::State;
 use chiffon_schemas::{AgentMessage, FromAgent, Name, ReportBody};
 use serde_json::json;
 
-use crate::output::{Output, Tone, printable};
+use crate::output::{Output, Tone, continued, printable};
 
 /// Says what changed since it last looked.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl Reporter {
             } else {
                 let tone = tone(state);
                 let word = self.output.paint(tone, state.word());
-                let rest = if why.is_empty() { String::new() } else { format!(": {}", printable(why)) };
+                let rest = if why.is_empty() { String::new() } else { format!(": {}", continued(why)) };
                 self.output.line(&format!("{name}: {word}{rest}"));
             }
         }

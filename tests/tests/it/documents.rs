@@ -93,7 +93,7 @@ fn an_unknown_host_only_warns_in_the_push_and_blocks_the_request() {
     bed.up_once().ends(3);
     let status = bed.status("journal");
     assert_eq!(status["state"], "blocked");
-    assert_eq!(status["questions"][0]["choices"][0][0], "alpha", "the nearest host comes first: {status}");
+    assert_eq!(status["questions"][0]["choices"][0]["value"], "alpha", "the nearest host comes first: {status}");
 }
 
 #[test]

@@ -5,8 +5,11 @@
 mod crash;
 mod documents;
 mod infra;
+mod keys;
+mod machine;
 mod people;
 mod refused;
 mod runs;
+mod shapes;
 mod story;
 mod workspace;
