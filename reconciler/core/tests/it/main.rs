@@ -1,5 +1,6 @@
 //! The pure decisions, without any I/O.
 
+mod boundaries;
 mod events;
 mod facts;
 mod gate;
@@ -8,4 +9,5 @@ mod model;
 mod mutation;
 mod plans;
 mod random;
+mod risk;
 mod scenarios;
