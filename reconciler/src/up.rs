@@ -89,7 +89,7 @@ pub async fn up(home: Home, environment: Environment, output: &Output, options: 
 }
 
 fn load(home: &Home) -> Result<Config> {
-    config::load(&home.config()).map_err(|error| crate::commands::config_error(error))
+    config::load(&home.config()).map_err(crate::commands::config_error)
 }
 
 /// One `up` at a time for each home; the kernel frees the lock with the process.

@@ -157,7 +157,7 @@ pub struct Desk {
 
 impl Desk {
     async fn open(home: Home, environment: Environment) -> Result<Self> {
-        let config = config::load(&home.config()).map_err(|error| config_error(error))?;
+        let config = config::load(&home.config()).map_err(config_error)?;
         let store: Arc<dyn Store> = Arc::new(Sqlite::open(&home.database()).await.context("opening the database")?);
         let repository = store.repository(&config.spec.name).await.context("reading the database")?;
         let requests = Repo::open(&config.requests).context("opening the requests repository")?;

@@ -174,7 +174,7 @@ fn ends_visibly(model: &mut Model, seen: &mut Seen) -> TestCaseResult {
         }
     }
     drive(model, seen, None)?;
-    for (name, _) in &model.facts {
+    for name in model.facts.keys() {
         let state = model.state(name);
         let waits =
             matches!(state, State::Planning(_) | State::Queued | State::Running | State::Paused(_) | State::Lost);
