@@ -50,7 +50,7 @@ def run(root, binary, rounds):
             bed.push()
             bed.plan(name)
             bed.merge(name)
-            ours.append(bed.approve_and_wait(name))
+            ours.append(bed.approve_and_wait(name)[0])
             floor.append(by_hook(bed, person, name))
             job.append(alone(bed))
         return [{

@@ -1,4 +1,4 @@
-"""B7: whole runs of five shapes, from approval to record, beside plain `ansible-playbook`."""
+"""B7: runs of five shapes, from the end of the push that approves to the record, beside plain `ansible-playbook`."""
 
 import json
 import statistics
@@ -35,7 +35,7 @@ def run(root, binary, rounds):
 
 
 def shape(root, binary, rounds, word, what, tasks, hosts):
-    """One shape: the whole from the push on, and the run alone by the agent's own clock."""
+    """One shape: from the end of the push on (the push itself is in B2), and the run alone by the agent's clock."""
     bed = Bed(root, binary, {word: tasks}, hosts)
     try:
         bed.start()
@@ -46,7 +46,8 @@ def shape(root, binary, rounds, word, what, tasks, hosts):
             bed.push()
             bed.plan(name)
             bed.merge(name)
-            ours.append(bed.approve_and_wait(name))
+            whole, pushed = bed.approve_and_wait(name)
+            ours.append(whole - pushed)
             status = json.loads(bed.run([bed.binary, "--dir", bed.home, "status", name, "--json"]))
             agent.append(status["run"]["attempts"][0]["outcome"]["duration_ms"] / 1000)
             plain.append(by_itself(bed, word))

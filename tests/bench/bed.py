@@ -121,7 +121,7 @@ class Bed:
         return row
 
     def approve_and_wait(self, name):
-        """Pushes a merge that is ready and waits for the record; seconds."""
+        """Pushes a merge that is ready and waits for the record; seconds in all, and of the push alone."""
         looked = None
 
         def done():
@@ -138,8 +138,9 @@ class Bed:
 
         begun = time.monotonic()
         self.push()
+        pushed = time.monotonic() - begun
         wait_for(done, f"the result of {name}")
-        return time.monotonic() - begun
+        return time.monotonic() - begun, pushed
 
     def unmarked(self):
         """Events whose audit commit is not a row yet."""
