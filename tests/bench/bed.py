@@ -98,7 +98,7 @@ class Bed:
 
     def plan(self, name):
         """Waits for a plan branch."""
-        wait_for(lambda: self.ref(f"refs/heads/chiffon/plan/{name}"), f"the plan of {name}")
+        wait_for(lambda: self.ref(f"refs/heads/chiffon/plan/{name}"), f"the plan of {name}", 0.001)
 
     def merge(self, name):
         """Merges a plan in the clone, without pushing it."""
@@ -176,8 +176,8 @@ def read_ref(repository, name):
     return None
 
 
-def wait_for(holds, what):
-    """Waits until something holds, looking all the time."""
+def wait_for(holds, what, every=0.004):
+    """Waits until something holds. Looking more often would take processor time from what is measured."""
     end = time.monotonic() + WAIT
     while True:
         value = holds()
@@ -185,4 +185,4 @@ def wait_for(holds, what):
             return value
         if time.monotonic() > end:
             raise SystemExit(f"waited in vain for {what}")
-        time.sleep(0.001)
+        time.sleep(every)
