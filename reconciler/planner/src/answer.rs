@@ -1,7 +1,7 @@
 //! What the planner is asked, and what it answers.
 
 use chiffon_core::catalogue::Catalogue;
-use chiffon_schemas::{Evidence, Name, Plan, RepoPath, Request, RequestRef, Timestamp, Tools};
+use chiffon_schemas::{Code, Evidence, Name, Plan, RepoPath, Request, RequestRef, Timestamp, Tools};
 
 /// Everything that a plan is made from. Same input, same bytes.
 #[derive(Debug, Clone)]
@@ -101,8 +101,10 @@ pub struct Nearest {
 
 /// Something that the request has to change.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {message}{}", help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default())]
+#[error("{field}: {message}{} [{}]", help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default(), code.as_str())]
 pub struct Problem {
+    /// Its number in docs/diagnostics.md.
+    pub code: Code,
     /// The field of the request: `spec.targets`.
     pub field: String,
     /// What is wrong.

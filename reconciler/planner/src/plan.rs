@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chiffon_core::catalogue::Entry;
-use chiffon_schemas::{Host, Json, PlannerKind};
+use chiffon_schemas::{Code, Host, Json, PlannerKind};
 
 use crate::answer::{Answer, Input, Nearest, Problem, Question};
 use crate::choose::{self, Chosen, Context};
@@ -111,6 +111,7 @@ impl<'i> Work<'_, 'i> {
         if services.is_empty() {
             let near = words::nearest(service, known.into_iter());
             return Err(Box::new(Answer::Invalid(vec![Problem {
+                code: Code::WrongValue,
                 field: "spec.service".to_owned(),
                 message: format!("no playbook is about `{service}`"),
                 help: did_you_mean(&near),
@@ -313,7 +314,8 @@ impl<'i> Work<'_, 'i> {
             let takers: Vec<&mut Draft<'i>> =
                 drafts.iter_mut().filter(|draft| draft.entry.variables.contains_key(name)).collect();
             if let Some(reason) = refused {
-                problems.push(Problem { field, message: format!("`{name}` {reason}"), help: None });
+                let (code, message) = (Code::BadVariableName, format!("`{name}` {reason}"));
+                problems.push(Problem { code, field, message, help: None });
                 continue;
             }
             if takers.is_empty() && self.questions.is_empty() {
@@ -321,7 +323,8 @@ impl<'i> Work<'_, 'i> {
                     drafts.iter().flat_map(|draft| draft.entry.variables.keys()).map(String::as_str).collect();
                 let playbooks: Vec<String> = drafts.iter().map(|draft| draft.entry.playbook.to_string()).collect();
                 let message = format!("{} takes no variable `{name}`", hosts::listed(&playbooks));
-                problems.push(Problem { field, message, help: did_you_mean(&words::nearest(name, known.into_iter())) });
+                let help = did_you_mean(&words::nearest(name, known.into_iter()));
+                problems.push(Problem { code: Code::UnknownVariable, field, message, help });
                 continue;
             }
             for draft in takers {
@@ -331,7 +334,7 @@ impl<'i> Work<'_, 'i> {
                     draft.found.remove(name);
                 } else {
                     let message = format!("`{name}` of {} takes {}", draft.entry.playbook, kind.describe());
-                    problems.push(Problem { field: field.clone(), message, help: None });
+                    problems.push(Problem { code: Code::WrongType, field: field.clone(), message, help: None });
                 }
             }
         }
@@ -386,6 +389,7 @@ impl<'i> Work<'_, 'i> {
         let unknown = self.input.request.spec.answers.keys().filter(|id| !asked.contains(id.as_str()));
         let problems: Vec<Problem> = unknown
             .map(|id| Problem {
+                code: Code::UnknownAnswer,
                 field: format!("spec.answers.{id}"),
                 message: "answers a question that is not asked (any more)".to_owned(),
                 help: did_you_mean(&words::nearest(id, asked.iter().copied()))

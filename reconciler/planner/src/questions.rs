@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use chiffon_core::catalogue::{Entry, VarKind};
-use chiffon_schemas::{Host, Json};
+use chiffon_schemas::{Code, Host, Json};
 
 use crate::answer::{About, Answer, Choice, Problem, Question};
 use crate::bind;
@@ -119,6 +119,7 @@ impl Work<'_, '_> {
 
     fn bad_answer(&self, id: &str, answer: &str, help: Option<String>) -> Box<Answer> {
         Box::new(Answer::Invalid(vec![Problem {
+            code: Code::UnknownAnswer,
             field: format!("spec.answers.{id}"),
             message: format!("`{}` is no answer to this question", words::limit(answer, 80)),
             help,

@@ -13,6 +13,7 @@ use chiffon_schemas::{Diagnostic, Name, Oid, RepoPath};
 use super::Exit;
 use super::inventory::Inventory;
 use crate::cli::WhichHook;
+use crate::driver::main_branch::{refusal_in_words, taken_twice};
 use crate::environment::Environment;
 use crate::home::Home;
 use crate::output::Output;
@@ -72,7 +73,7 @@ fn judge_main(repo: &Repo, update: &Update, output: &Output) -> Result<Vec<Strin
     let mut inventory = Inventory::of(home);
     let limits = chiffon_requests::WalkLimits::default();
     let requests = repo.changes(update.old.as_ref(), new, &folder("requests/"), &limits)?;
-    refused.extend(requests.refused.iter().map(|(path, why)| format!("{path}: {why}")));
+    refused.extend(requests.refused.iter().map(|(path, why)| refusal_in_words(path, why)));
     for change in &requests.entries {
         if change.new.is_none() {
             continue;
@@ -89,7 +90,7 @@ fn judge_main(repo: &Repo, update: &Update, output: &Output) -> Result<Vec<Strin
     }
     refused.extend(names_taken(repo, new, &requests)?);
     let plans = repo.changes(update.old.as_ref(), new, &folder("plans/"), &limits)?;
-    refused.extend(plans.refused.iter().map(|(path, why)| format!("{path}: {why}")));
+    refused.extend(plans.refused.iter().map(|(path, why)| refusal_in_words(path, why)));
     for change in &plans.entries {
         let (Located::Plan { .. }, Some(entry)) = (chiffon_requests::locate(&change.path), &change.new) else {
             continue;
@@ -127,7 +128,7 @@ fn names_taken(repo: &Repo, new: &Oid, requests: &Changes) -> Result<Vec<String>
     let twice = files.iter().filter(|(_, paths)| paths.len() > 1);
     let in_words = |(name, paths): (&Name, &Vec<RepoPath>)| {
         let paths: Vec<&str> = paths.iter().map(RepoPath::as_str).collect();
-        crate::driver::main_branch::taken_twice(name, &paths)
+        taken_twice(name, &paths)
     };
     Ok(twice.map(in_words).collect())
 }
@@ -140,7 +141,8 @@ fn judge_request(repo: &Repo, commit: &Oid, path: &RepoPath, output: &Output) ->
         Located::Plan { .. } | Located::Other => return Ok(None),
     }
     let limit = chiffon_schemas::yaml::Limits::REQUEST.max_bytes as u64;
-    let bytes = repo.read_document(commit, path, limit).map_err(|refusal| vec![format!("{path}: {refusal}")])?;
+    let bytes =
+        repo.read_document(commit, path, limit).map_err(|refusal| vec![refusal_in_words(path.as_str(), &refusal)])?;
     let shown = |found: &Diagnostic| found.render(output.is_coloured_errors());
     let mistakes = |found: Vec<Diagnostic>| -> Vec<String> { found.iter().map(shown).collect() };
     chiffon_schemas::read_request(path.as_str(), &bytes).map_err(mistakes)?;

@@ -3,12 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chiffon_core::facts::RequestFile;
-use chiffon_requests::{Changes, EntryKind, Error, Located, Repo, WalkLimits, locate, plan_path};
-use chiffon_schemas::{Name, Oid, RepoPath};
+use chiffon_requests::{Changes, EntryKind, Error, Located, Refusal, Repo, WalkLimits, locate, plan_path};
+use chiffon_schemas::{Code, Name, Oid, RepoPath};
 use chiffon_store::SeenRequest;
 
-/// What marks a request whose name another file has too; its number in docs/diagnostics.md.
-const NAME_TAKEN: &str = "CHF0015";
+/// What marks a request whose name another file has too.
+const NAME_TAKEN: &str = Code::NameTaken.as_str();
+
+/// A refusal in words, with its number in docs/diagnostics.md.
+pub fn refusal_in_words(path: &str, refusal: &Refusal) -> String {
+    format!("{path}: {refusal} [{}]", Code::Refused.as_str())
+}
 
 /// What two commits of `main` differ in, sorted out by what it may concern.
 #[derive(Debug, Default)]
@@ -133,7 +138,7 @@ fn files_called(repo: &Repo, main: &Oid, name: &Name) -> Result<Vec<RepoPath>, E
 fn read(repo: &Repo, main: &Oid, path: &RepoPath, oid: Oid) -> RequestFile {
     let bytes = match repo.read_document(main, path, chiffon_schemas::yaml::Limits::REQUEST.max_bytes as u64) {
         Ok(bytes) => bytes,
-        Err(refusal) => return RequestFile::Invalid { oid, findings: format!("{path}: {refusal}") },
+        Err(refusal) => return RequestFile::Invalid { oid, findings: refusal_in_words(path.as_str(), &refusal) },
     };
     match chiffon_schemas::read_request(path.as_str(), &bytes) {
         Ok(request) => RequestFile::Valid { oid, priority: request.spec.priority },

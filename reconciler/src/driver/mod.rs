@@ -19,12 +19,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use chiffon_core::catalogue::Catalogue;
-use chiffon_core::facts::{RequestFacts, World};
+use chiffon_core::facts::{LockHolder, RequestFacts, World};
 use chiffon_core::{Decision, Freshness, State};
 use chiffon_forge::Plain;
 use chiffon_link::Hub;
 use chiffon_requests::{Locks, RefName, Repo};
-use chiffon_schemas::{AttemptKey, Evidence, Name, Oid, Pin, RepoPath, Timestamp};
+use chiffon_schemas::{AttemptKey, Evidence, Host, Name, Oid, Pin, RepoPath, Timestamp};
 use chiffon_store::{RepositoryId, Store};
 
 use crate::config::Config;
@@ -81,6 +81,8 @@ pub struct Driver {
     audit_checked: bool,
     /// A run ended in this tick.
     freed_hosts: bool,
+    /// Hosts that a more urgent run was ordered for in this pass and does not hold yet: nobody after it may take them.
+    reserved: BTreeMap<Host, LockHolder>,
 }
 
 impl std::fmt::Debug for Driver {
@@ -128,6 +130,7 @@ impl Driver {
             states: None,
             audit_checked: false,
             freed_hosts: false,
+            reserved: BTreeMap::new(),
         })
     }
 
@@ -171,13 +174,16 @@ impl Driver {
     /// that they go to the most urgent of those that wait.
     async fn settle_all(&mut self) -> Result<usize, Error> {
         let mut done = 0;
+        self.reserved.clear();
         let mut names = self.store.active(self.repository).await?.into_iter();
         while let Some(name) = names.next() {
             done += self.settle_request(&name).await?;
             if std::mem::take(&mut self.freed_hosts) {
+                self.reserved.clear();
                 names = self.store.active(self.repository).await?.into_iter();
             }
         }
+        self.reserved.clear();
         Ok(done)
     }
 
@@ -191,6 +197,7 @@ impl Driver {
             self.remember_look(name, &decision);
             self.remember_state(&facts, &world);
             if decision.actions.is_empty() {
+                self.reserve(&facts, &world);
                 self.store.settle(self.repository, name, seen).await?;
                 return Ok(done);
             }
@@ -215,6 +222,22 @@ impl Driver {
         }
         tracing::warn!(request = %name, "did not come to rest in one tick");
         Ok(done)
+    }
+
+    /// Keeps the hosts of a run that waits for nothing but its agent's claim for it, through the rest of this pass.
+    fn reserve(&mut self, facts: &RequestFacts, world: &World) {
+        let Some(run) = facts.run.as_ref().filter(|_| chiffon_core::state(facts, world) == State::Queued) else {
+            return;
+        };
+        let Some(attempt) = run.attempts.iter().rev().find(|attempt| attempt.round == run.round) else { return };
+        for host in &run.plan.spec.touches.hosts {
+            self.reserved.entry(host.clone()).or_insert_with(|| LockHolder {
+                request: facts.name.clone(),
+                run: run.id.clone(),
+                step: attempt.step.clone(),
+                attempt: attempt.number,
+            });
+        }
     }
 
     fn remember_look(&mut self, name: &Name, decision: &Decision) {
@@ -242,7 +265,7 @@ impl Driver {
         Ok(World {
             now: environment::now(),
             infra: if self.infra_error.is_some() { None } else { cursor.infra },
-            locks: self.store.locks(self.repository).await?,
+            locks: self.reserved.clone().into_iter().chain(self.store.locks(self.repository).await?).collect(),
             agents: self.store.agents().await?,
             policy: self.config.policy.clone(),
         })
