@@ -153,57 +153,57 @@ impl Loop<'_> {
                 return Ok(());
             }
             let until = look_again.map_or(next_fetch, |at| next_fetch.min(until(at)));
-            fetch = tokio::select! {
-                biased;
-                () = signals.recv() => { self.asked_to_stop().await?; Fetch::No }
-                message = self.hub.receive() => {
-                    self.take(message).await?;
-                    Fetch::No
-                }
-                _ = woken.recv() => { self.reload(); Fetch::Yes }
-                () = tokio::time::sleep_until(until) => {
-                    if tokio::time::Instant::now() >= next_fetch { Fetch::Yes } else { Fetch::No }
+            // A line of a log or a heartbeat changes nothing that is decided on: only what does is worth a tick.
+            fetch = loop {
+                tokio::select! {
+                    biased;
+                    () = signals.recv() => { self.asked_to_stop().await?; break Fetch::No }
+                    message = self.hub.receive() => if self.take(message).await? { break Fetch::No },
+                    _ = woken.recv() => { self.reload(); break Fetch::Yes }
+                    () = tokio::time::sleep_until(until) => {
+                        break if tokio::time::Instant::now() >= next_fetch { Fetch::Yes } else { Fetch::No }
+                    }
                 }
             };
         }
     }
 
-    /// Takes messages in until one changes something, so that a flood of log chunks costs no ticks.
+    /// Takes messages in until one changes something that is decided on; whether one did. A flood of log chunks costs
+    /// no ticks.
     async fn take(
         &mut self,
         first: Result<chiffon_link::Delivery<chiffon_schemas::FromAgent>, chiffon_link::Error>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let mut next = Some(first);
         while let Some(delivery) = next.take() {
             let delivery = delivery.context("the bus was closed")?;
             let progress = report::progress_of(&delivery.message);
-            let changed = self.driver.take_message(delivery.message.clone()).await;
-            match changed {
+            match self.driver.take_message(delivery.message.clone()).await {
                 Ok(changed) => {
                     delivery.ack().await.context("the bus was closed")?;
                     if let Some(line) = progress {
                         self.reporter.task(&line);
                     }
                     if changed {
-                        return Ok(());
+                        return Ok(true);
                     }
                 }
                 // Not acknowledged: it comes again.
                 Err(error) => {
                     self.complain(&error);
-                    return Ok(());
+                    return Ok(true);
                 }
             }
             let waiting = tokio::time::timeout(Duration::ZERO, self.hub.receive()).await;
             next = waiting.ok();
         }
-        Ok(())
+        Ok(false)
     }
 
     async fn wait_for_hello(&mut self) -> Result<()> {
         let first = tokio::time::timeout(HELLO_TIMEOUT, self.hub.receive()).await;
         match first {
-            Ok(message) => self.take(message).await,
+            Ok(message) => self.take(message).await.map(drop),
             Err(_) => bail!("the embedded agent did not start in {} s", HELLO_TIMEOUT.as_secs()),
         }
     }

@@ -212,7 +212,7 @@ impl Driver {
             Accepted::WrongFence => {
                 self.wrong_fence(agent, &report).await?;
                 // Confirmed all the same, or it would be replayed for ever.
-                return self.confirm(agent, &report.key, report.seq).await.map(|()| false);
+                return self.confirm(agent, &report.key, report.seq).await.map(|()| true);
             }
         };
         let mut changed = false;
