@@ -155,7 +155,7 @@ pub fn decide(facts: &RequestFacts, world: &World, freshness: Freshness) -> Deci
         advance_run(facts, run, world, &mut draft);
     } else if state::lost_run(facts).is_some() {
         // What was edited, merged or deleted meanwhile is judged once the run is resolved.
-        if facts.plan_branch.is_some() {
+        if facts.plan_branch.is_some() && state::open_offer(facts).is_none() {
             draft.actions.push(Action::RemoveBranch);
         }
     } else {
@@ -333,9 +333,11 @@ fn want_plan(facts: &RequestFacts, world: &World, draft: &mut Draft) {
     }
 }
 
-/// Whether the last offer was a person's edit that went stale: a person decides what follows.
+/// Whether the last offer was a person's edit that was withdrawn since its request or what it read changed: a person
+/// decides what follows.
 pub fn last_was_edited_by_person(facts: &RequestFacts) -> bool {
-    facts.offers.last().is_some_and(|last| last.by_person() && last.state == OfferState::Stale)
+    let withdrawn = [OfferState::Stale, OfferState::Edited];
+    facts.offers.last().is_some_and(|last| last.by_person() && withdrawn.contains(&last.state))
         && facts.replan_after.is_none()
 }
 
@@ -366,6 +368,10 @@ fn advance_run(facts: &RequestFacts, run: &Run, world: &World, draft: &mut Draft
         cancel_run(run, draft);
         return;
     }
+    drop_what_follows_a_failure(run, draft);
+    if !draft.actions.is_empty() {
+        return;
+    }
     if state::all_over(run) && over(run, draft) {
         return;
     }
@@ -377,6 +383,18 @@ fn advance_run(facts: &RequestFacts, run: &Run, world: &World, draft: &mut Draft
         return;
     }
     go_on(facts, run, world, draft);
+}
+
+/// After a failure nothing more begins in this round: what is not granted yet never will be.
+fn drop_what_follows_a_failure(run: &Run, draft: &mut Draft) {
+    if run.attempts.iter().any(|attempt| attempt.round == run.round && ended_badly(attempt)) {
+        let waits = |attempt: &&Attempt| matches!(attempt.state, AttemptState::Ordered | AttemptState::Claimed);
+        draft.actions.extend(run.attempts.iter().filter(waits).map(drop_of));
+    }
+}
+
+fn ended_badly(attempt: &Attempt) -> bool {
+    attempt.state.is_final() && attempt.state != AttemptState::Succeeded
 }
 
 fn drop_of(attempt: &Attempt) -> Action {
@@ -476,8 +494,7 @@ fn go_on(facts: &RequestFacts, run: &Run, world: &World, draft: &mut Draft) {
     }
     let Some(agent) = state::online_agent(world, run) else { return };
     // After a failure nothing new begins in this round; what is on its way ends by itself.
-    let stopped = |attempt: &&Attempt| attempt.round == run.round && attempt.state.is_final();
-    if run.attempts.iter().filter(stopped).any(|attempt| attempt.state != AttemptState::Succeeded) {
+    if run.attempts.iter().any(|attempt| attempt.round == run.round && ended_badly(attempt)) {
         return;
     }
     for attempt in run.attempts.iter().filter(|attempt| attempt.state == AttemptState::Claimed) {

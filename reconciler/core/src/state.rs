@@ -249,11 +249,15 @@ fn valid(facts: &RequestFacts, oid: &chiffon_schemas::Oid) -> State {
     if facts.replan_after.is_some() {
         return State::Planning(PlanningReason::ChangeAskedFor);
     }
+    // What a planning ended with is newer than any run: an offer would have cleared it. A refused edit is about an open
+    // offer alone, and says nothing once that is closed.
+    let of_edit = |reason: &Blocked| matches!(reason, Blocked::Edit { .. });
+    let unplanned = facts.unplanned.as_ref().filter(|unplanned| &unplanned.request == oid);
+    if let Some(unplanned) = unplanned.filter(|unplanned| !of_edit(&unplanned.reason)) {
+        return State::Blocked(unplanned.reason.clone());
+    }
     if let Some(finished) = finished_now(facts).filter(|_| !refused_after_run(facts)) {
         return finished;
-    }
-    if let Some(unplanned) = facts.unplanned.as_ref().filter(|unplanned| &unplanned.request == oid) {
-        return State::Blocked(unplanned.reason.clone());
     }
     match facts.offers.last() {
         None => State::Planning(PlanningReason::New),

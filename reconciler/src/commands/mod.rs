@@ -20,7 +20,7 @@ mod validate;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use chiffon_core::facts::{RequestFacts, World};
+use chiffon_core::facts::{Blocked, RequestFacts, Unplanned, World};
 use chiffon_requests::Repo;
 use chiffon_schemas::Name;
 use chiffon_store::{RepositoryId, Sqlite, Store};
@@ -224,6 +224,11 @@ impl Desk {
                 chiffon_requests::rendering_path(&offer.path),
                 facts.name
             ));
+        }
+        if let Some(Unplanned { reason: reason @ Blocked::Edit { blob, .. }, .. }) = &facts.unplanned
+            && *blob == branch.plan
+        {
+            notes.push(format!("{}; the offer beneath it stays open", crate::driver::pages::blocked_in_words(reason)));
         }
         Ok(notes)
     }

@@ -55,7 +55,8 @@ impl Driver {
             let facts = self.store.facts(self.repository, name).await?;
             let known = facts.as_ref().map(|facts| Known { path: facts.path.clone(), file: facts.file.clone() });
             let request = blocking(|| main_branch::request(&self.requests, main, name, changed, known.as_ref()))?;
-            if known.as_ref().is_some_and(|known| known.path != request.path) {
+            let moved = known.as_ref().is_some_and(|known| known.path != request.path);
+            if moved && live_plan(facts.as_ref()).is_none() {
                 // It moved: what counts as its plan is what lies beside it now.
                 let plan = blocking(|| main_branch::plan_blob(&self.requests, main, &request.path))?;
                 seen.plans.push((name.clone(), plan));
@@ -79,8 +80,8 @@ impl Driver {
         let now_at = seen.requests.iter().find(|request| request.name == name).map(|request| &request.path);
         let beside = now_at.or(facts.as_ref().map(|facts| &facts.path));
         let blob = blocking(|| self.requests.blob_at(main, path))?.map(|entry| entry.oid);
-        let belongs = match beside {
-            Some(request) => main_branch::request_path(path).as_ref() == Some(request),
+        let belongs = match live_plan(facts.as_ref()).or(beside_plan(beside).as_ref()) {
+            Some(plan) => path == plan,
             // A plan without a request is refused by its name, so that it shows where its request would.
             None => folder.is_empty(),
         };
@@ -166,6 +167,15 @@ impl Driver {
         }
         Ok(())
     }
+}
+
+/// The plan of a run that goes on: it stays where it was merged, wherever its request moves.
+fn live_plan(facts: Option<&RequestFacts>) -> Option<&RepoPath> {
+    facts?.run.as_ref().filter(|run| run.state.is_none()).map(|run| &run.plan_path)
+}
+
+fn beside_plan(request: Option<&RepoPath>) -> Option<RepoPath> {
+    request.map(chiffon_requests::plan_path)
 }
 
 /// What is remembered of a request file at once: that it can't be read, or that it is gone.

@@ -35,7 +35,9 @@ impl Driver {
         };
         let input = self.input(facts, world, &request, &catalogue, oid);
         match blocking(|| chiffon_planner::plan(&input)) {
-            Answer::Plan(planned) => self.offer(facts, world, &catalogue, *planned).await,
+            Answer::Plan(planned) => {
+                self.offer(facts, world, &catalogue, *planned, |reasons| Blocked::Denied { reasons }).await
+            }
             Answer::Questions(questions) => {
                 let questions = questions.into_iter().map(question).collect();
                 self.block(facts, world, Blocked::Questions { questions }).await
@@ -90,15 +92,19 @@ impl Driver {
         let RequestFile::Valid { oid, .. } = &facts.file else { return Ok(false) };
         let request = match self.read_request(oid, facts) {
             Ok(request) => request,
-            Err(findings) => return self.block(facts, world, Blocked::Invalid { findings }).await,
+            Err(findings) => return self.block(facts, world, refused(findings)).await,
         };
         let catalogue = match self.current_catalogue(world) {
             Ok(catalogue) => catalogue,
-            Err(reason) => return self.block(facts, world, Blocked::Infra { reason }).await,
+            // The offer beneath it stays open; the edit is looked at again once the infra repository can be read.
+            Err(_) => return Ok(false),
         };
         let input = self.input(facts, world, &request, &catalogue, oid);
         match blocking(|| chiffon_planner::plan_from_steps(&input, plan.spec.steps)) {
-            Ok(planned) => self.offer(facts, world, &catalogue, planned).await,
+            Ok(planned) => {
+                let denied = |reasons: Vec<String>| refused(format!("denied: {}", reasons.join("; ")));
+                self.offer(facts, world, &catalogue, planned, denied).await
+            }
             Err(reason) => self.block(facts, world, refused(reason)).await,
         }
     }
@@ -109,9 +115,10 @@ impl Driver {
         world: &World,
         catalogue: &Catalogue,
         planned: Planned,
+        denied: impl FnOnce(Vec<String>) -> Blocked,
     ) -> Result<bool, Error> {
         if let Verdict::Deny { reasons } = gate(&planned.plan, catalogue, &self.config.policy, Approval::None) {
-            return self.block(facts, world, Blocked::Denied { reasons }).await;
+            return self.block(facts, world, denied(reasons)).await;
         }
         let plan_oid = chiffon_schemas::blob_oid(&chiffon_schemas::plan_bytes(&planned.plan));
         let replaces = chiffon_core::open_offer(facts).map(|open| open.plan_oid.clone());
@@ -142,6 +149,10 @@ impl Driver {
             .unplanned
             .as_ref()
             .is_some_and(|before| before.reason == unplanned.reason && before.request == unplanned.request);
+        let against_the_same = facts.unplanned.as_ref().is_some_and(|before| before.infra == unplanned.infra);
+        if same && against_the_same && facts.replan_after.is_none() {
+            return Ok(false);
+        }
         let words = pages::blocked_in_words(&unplanned.reason);
         let event = events::blocked(facts, &unplanned, &words, world.now);
         let events = if same { Vec::new() } else { vec![event] };

@@ -239,9 +239,14 @@ fn an_edit_on_the_branch_that_the_gate_denies_is_blocked_and_nothing_is_lost() {
     bed.git(&["commit", "--quiet", "--all", "--message", "steer it"]);
     bed.git(&["push", "--quiet", "origin", "HEAD:chiffon/plan/journal"]);
     bed.git(&["checkout", "--quiet", "-B", "main", "origin/main"]);
-    bed.up_once();
-    let events = bed.chiffon(&["audit", "--json"]).ends(0).json().to_string();
-    assert!(events.contains("belongs to Ansible itself"), "{events}");
+    let said = bed.up_once().ends(0);
+    assert!(!said.err.contains("did not come to rest"), "{}", said.err);
+    let status = bed.status("journal");
+    assert_eq!((&status["state"], &status["plan"]["revision"]), (&"proposed".into(), &1.into()));
+    let notes = status["notes"].to_string();
+    assert!(notes.contains("belongs to Ansible itself") && notes.contains("stays open"), "{notes}");
+    bed.up_once().ends(0);
+    assert_eq!(bed.count("request-blocked"), 1, "it is judged once");
     // Its author's words are still on the branch.
     assert!(bed.bare_git(&["show", "chiffon/plan/journal:plans/journal.yaml"]).contains("ansible_connection"));
 }

@@ -102,7 +102,13 @@ impl Model {
         match event {
             "delete" => facts.file = RequestFile::Absent,
             "push-invalid" => facts.file = RequestFile::Invalid { oid: content, findings: "spec.txt".to_owned() },
-            "move" => facts.path = crate::plans::path(&format!("requests/moved/{name}.yaml")),
+            // What is on main at the old place counts no more, except of a run that goes on.
+            "move" => {
+                facts.path = crate::plans::path(&format!("requests/moved/{name}.yaml"));
+                if facts.run.as_ref().is_none_or(|run| run.state.is_some()) {
+                    facts.plan_on_main = None;
+                }
+            }
             _ => facts.file = RequestFile::Valid { oid: content, priority: 3 },
         }
     }
