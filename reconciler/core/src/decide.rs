@@ -270,6 +270,10 @@ fn keep_offer(facts: &RequestFacts, world: &World, freshness: Freshness, draft: 
         }
         return;
     };
+    if facts.plan_on_main.as_ref() == Some(&offer.plan_oid) {
+        // Merged, and judged as soon as the infra repository can be read: until then nothing closes it.
+        return;
+    }
     let close = |state| Action::Close { plan: offer.plan_oid.clone(), state };
     if facts.file == RequestFile::Absent {
         draft.actions.push(close(OfferState::Withdrawn));

@@ -51,7 +51,7 @@ fn pre_receive(environment: &Environment, output: &Output) -> Result<Exit> {
             other if other.starts_with("refs/chiffon/") => {
                 refused.push(format!("{other} is Chiffon's own: nobody else writes to it"));
             }
-            _ => {}
+            other => refused.extend(not_a_plan_branch(other)),
         }
     }
     if refused.is_empty() {
@@ -61,6 +61,13 @@ fn pre_receive(environment: &Environment, output: &Output) -> Result<Exit> {
         output.progress(text);
     }
     bail!("the push is refused: {} reason{}", refused.len(), if refused.len() == 1 { "" } else { "s" })
+}
+
+/// A branch below `chiffon/plan/` that belongs to no request would stand in the way of one that does.
+fn not_a_plan_branch(reference: &str) -> Option<String> {
+    let name = reference.strip_prefix("refs/heads/chiffon/plan/")?;
+    let reason = Name::parse(name).err()?;
+    Some(format!("{reference}: plan branches are called chiffon/plan/<request>: {reason}"))
 }
 
 /// Everything wrong with a new `main`, in one pass.

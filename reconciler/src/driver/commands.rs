@@ -177,6 +177,12 @@ impl Driver {
         let Some(run) = facts.run.as_ref().filter(|run| !run.voided) else {
             return refused(format!("{} has not run yet", facts.name));
         };
+        if !facts.is_of_now(&run.plan) {
+            return refused(format!(
+                "{} can't be retried: its request has changed since: ask for a new plan",
+                facts.name
+            ));
+        }
         let freshness = self.run_freshness(run, world);
         if let Some(why) = retry_refused(run, world, freshness) {
             return refused(format!("{} can't be retried: {why}", facts.name));
@@ -248,8 +254,14 @@ impl Driver {
         if lost.is_empty() || run.state != Some(RunState::Lost) {
             return refused(format!("{} is not lost", facts.name));
         }
-        if how == Resolution::Retry && self.run_freshness(run, world) != Freshness::Fresh {
-            return refused("what its plan reads has changed: resolve it with --failed and ask for a new plan");
+        let as_planned = facts.is_of_now(&run.plan)
+            && world.now <= run.plan.metadata.expires
+            && self.run_freshness(run, world) == Freshness::Fresh;
+        if how == Resolution::Retry && !as_planned {
+            return refused(
+                "its request, or what its plan reads, has changed, or the plan has expired: resolve it with --failed and \
+                 ask for a new plan",
+            );
         }
         let to = if how == Resolution::Succeeded { AttemptState::Succeeded } else { AttemptState::Failed };
         for attempt in lost {
@@ -264,15 +276,25 @@ impl Driver {
         match how {
             Resolution::Retry => self.reopen(&facts, run).await?,
             // The steps after it were approved with it and go on.
-            Resolution::Succeeded if !finished => self.reopen(&facts, run).await?,
+            Resolution::Succeeded if !finished && goes_on(run) => self.reopen(&facts, run).await?,
             Resolution::Succeeded | Resolution::Failed => {
-                let state = if finished { RunState::Succeeded } else { RunState::Failed };
+                let state = match (finished, run.cancel) {
+                    (true, _) => RunState::Succeeded,
+                    (false, true) => RunState::Cancelled,
+                    (false, false) => RunState::Failed,
+                };
                 let change = Change::RunResolved { run: run.id.clone(), state };
                 self.record_end(&facts, run, state, change).await?;
             }
         }
         done(format!("{} is resolved", facts.name))
     }
+}
+
+/// Whether the steps after a resolved one may begin: nobody asked to stop, and nothing else of this round ended badly.
+fn goes_on(run: &Run) -> bool {
+    let ended_badly = |state: AttemptState| matches!(state, AttemptState::Failed | AttemptState::Cancelled);
+    !run.cancel && !run.attempts.iter().any(|attempt| attempt.round == run.round && ended_badly(attempt.state))
 }
 
 fn run_event(

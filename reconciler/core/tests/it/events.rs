@@ -4,7 +4,7 @@ use chiffon_core::facts::{OfferState, Pause, PlanBranch, RequestFile, Run};
 use chiffon_core::retry_refused;
 use chiffon_schemas::{AttemptState, BootId, Host, Name, Oid, Outcome, RunState, Verdict};
 
-use crate::model::{Did, Model, Planner};
+use crate::model::{Did, Model, Planner, Shape};
 
 /// The words that events are written with in scenario files.
 pub const EVENTS: &[&str] = &[
@@ -22,6 +22,7 @@ pub const EVENTS: &[&str] = &[
     "delete-branch",
     "edit-branch",
     "edit-branch-badly",
+    "edit-branch-denied",
     "empty-branch",
     "infra-moves",
     "infra-touches",
@@ -49,6 +50,14 @@ pub const EVENTS: &[&str] = &[
     "agent-returns",
     "resolve-failed",
     "resolve-succeeded",
+    "resolve-retry",
+    "unlock",
+    "decline",
+    "spare-starts",
+    "agent-gone",
+    "plans-shared",
+    "plans-apart",
+    "plans-queued",
 ];
 
 impl Model {
@@ -73,18 +82,30 @@ impl Model {
             "agent-restarts" => {
                 self.agent_starts();
             }
+            "agent-gone" => {
+                self.gone.insert(crate::plans::name("local"));
+            }
+            "spare-starts" => {
+                self.starts(crate::plans::name("spare"));
+            }
+            "plans-shared" => self.shape = Shape::Shared,
+            "plans-apart" => self.shape = Shape::Apart,
+            "plans-queued" => self.shape = Shape::Queued,
             _ if !self.facts.contains_key(name) => return false,
             "push" | "edit" | "delete" | "push-invalid" | "move" => self.request_file(event, name),
             "merge" | "merge-edited" | "merge-foreign" | "merge-closed" | "merge-used" | "revert" => {
                 return self.main_moves(event, name);
             }
-            "delete-branch" | "edit-branch" | "edit-branch-badly" | "empty-branch" => {
+            "delete-branch" | "edit-branch" | "edit-branch-badly" | "edit-branch-denied" | "empty-branch" => {
                 return self.branch_moves(event, name);
             }
             "pause" | "resume" | "cancel" | "retry" | "replan" | "reject" => return self.command(event, name, number),
-            "claim" | "start" | "end-ok" | "end-failed" | "end-cancelled" => return self.agent(event, name),
+            "claim" | "start" | "end-ok" | "end-failed" | "end-cancelled" | "decline" => {
+                return self.agent(event, name);
+            }
             "agent-returns" => return self.agent_returns(name),
-            "resolve-failed" | "resolve-succeeded" => return self.resolve(event, name),
+            "resolve-failed" | "resolve-succeeded" | "resolve-retry" => return self.resolve(event, name),
+            "unlock" => return self.unlock(name),
             other => panic!("no such event: {other}"),
         }
         true
@@ -102,8 +123,9 @@ impl Model {
         match event {
             "delete" => facts.file = RequestFile::Absent,
             "push-invalid" => facts.file = RequestFile::Invalid { oid: content, findings: "spec.txt".to_owned() },
-            // What is on main at the old place counts no more, except of a run that goes on.
             "move" => {
+                // The plan of a request lies beside it: what is on main at the old place counts no more, except of a run
+                // that goes on.
                 facts.path = crate::plans::path(&format!("requests/moved/{name}.yaml"));
                 if facts.run.as_ref().is_none_or(|run| run.state.is_some()) {
                     facts.plan_on_main = None;
@@ -143,11 +165,13 @@ impl Model {
         if facts.plan_branch.is_none() {
             return false;
         }
-        let bad = Oid::parse(format!("bad{}", &edit.as_str()[3..])).unwrap();
+        let marked = |mark: &str| Oid::parse(format!("{mark}{}", &edit.as_str()[mark.len()..])).unwrap();
+        let (bad, denied) = (marked("bad"), marked("dead"));
         facts.plan_branch = match event {
             "delete-branch" => None,
             "edit-branch" => Some(PlanBranch { tip, plan: Some(edit) }),
             "edit-branch-badly" => Some(PlanBranch { tip, plan: Some(bad) }),
+            "edit-branch-denied" => Some(PlanBranch { tip, plan: Some(denied) }),
             _ => Some(PlanBranch { tip, plan: None }),
         };
         true
@@ -210,27 +234,38 @@ impl Model {
         Some((attempt.step.clone(), attempt.number, attempt.state))
     }
 
-    fn boot(&self) -> BootId {
-        self.world.agents[&crate::plans::name("local")].boot.clone()
+    /// The life of the agent that an attempt was ordered from; nothing comes of one that is gone.
+    fn boot(&self, name: &Name, step: &Name, number: u32) -> Option<BootId> {
+        let run = self.facts[name].run.as_ref()?;
+        let attempt = run.attempts_of(step).find(|attempt| attempt.number == number)?;
+        (!self.gone.contains(&attempt.agent)).then(|| self.world.agents[&attempt.agent].boot.clone())
     }
 
     /// The agent takes the next step with the attempt that comes first.
     fn agent(&mut self, event: &str, name: &Name) -> bool {
         use AttemptState::{Cancelled, Claimed, Failed, Granted, Lost, Ordered, Started, Succeeded};
         self.heartbeat();
-        let boot = self.boot();
-        if event == "claim" {
-            let Some((step, number, _)) = self.first(name, &[Ordered]) else { return false };
-            self.moves(name, &step, number, Ordered, Claimed);
-            self.attempt(name, &step, number).boot = Some(boot);
-            return true;
+        let takes: &[AttemptState] = match event {
+            "claim" => &[Ordered],
+            "start" => &[Granted],
+            "decline" => &[Ordered, Claimed, Granted],
+            _ => &[Started, Granted, Lost],
+        };
+        let Some((step, number, from)) = self.first(name, takes) else { return false };
+        let Some(boot) = self.boot(name, &step, number) else { return false };
+        match event {
+            "claim" => {
+                self.moves(name, &step, number, Ordered, Claimed);
+                self.attempt(name, &step, number).boot = Some(boot);
+                return true;
+            }
+            "start" => {
+                return self.attempt(name, &step, number).boot == Some(boot)
+                    && self.moves(name, &step, number, Granted, Started) == Did::Done;
+            }
+            "decline" => return self.moves(name, &step, number, from, Failed) == Did::Done,
+            _ => {}
         }
-        if event == "start" {
-            let Some((step, number, _)) = self.first(name, &[Granted]) else { return false };
-            return self.attempt(name, &step, number).boot == Some(boot)
-                && self.moves(name, &step, number, Granted, Started) == Did::Done;
-        }
-        let Some((step, number, from)) = self.first(name, &[Started, Granted, Lost]) else { return false };
         if from == Granted {
             self.moves(name, &step, number, Granted, Started);
         }
@@ -249,13 +284,13 @@ impl Model {
         true
     }
 
-    fn attempt(&mut self, name: &Name, step: &Name, number: u32) -> &mut chiffon_core::facts::Attempt {
+    pub fn attempt(&mut self, name: &Name, step: &Name, number: u32) -> &mut chiffon_core::facts::Attempt {
         let attempts = &mut self.request(name).run.as_mut().unwrap().attempts;
         attempts.iter_mut().find(|attempt| &attempt.step == step && attempt.number == number).unwrap()
     }
 
     /// A late result tells how a lost run ended.
-    fn resettle(&mut self, name: &Name) {
+    pub fn resettle(&mut self, name: &Name) {
         let run = self.request(name).run.as_mut().unwrap();
         let lost = run.attempts.iter().any(|attempt| attempt.state == AttemptState::Lost);
         if run.state == Some(RunState::Lost) && !lost {
@@ -278,19 +313,35 @@ impl Model {
         moved
     }
 
+    /// A person frees what a run that is over still holds.
+    fn unlock(&mut self, name: &Name) -> bool {
+        let Some(run) = self.facts[name].run.as_ref().filter(|run| run.state.is_some()) else { return false };
+        let (id, before) = (run.id.clone(), self.world.locks.len());
+        self.world.locks.retain(|_, held| held.run != id);
+        self.unlocked.insert(id);
+        self.world.locks.len() < before
+    }
+
     fn resolve(&mut self, event: &str, name: &Name) -> bool {
         let Some(run) = self.facts[name].run.as_ref().filter(|run| run.state == Some(RunState::Lost)) else {
             return false;
         };
+        if event == "resolve-retry" && self.run_freshness(run) != chiffon_core::Freshness::Fresh {
+            return false;
+        }
         let lost: Vec<(Name, u32)> = run
             .attempts
             .iter()
             .filter(|attempt| attempt.state == AttemptState::Lost)
             .map(|attempt| (attempt.step.clone(), attempt.number))
             .collect();
-        let to = if event == "resolve-failed" { AttemptState::Failed } else { AttemptState::Succeeded };
+        let to = if event == "resolve-succeeded" { AttemptState::Succeeded } else { AttemptState::Failed };
         for (step, number) in lost {
             self.moves(name, &step, number, AttemptState::Lost, to);
+        }
+        if event == "resolve-retry" {
+            self.reopen(name);
+            return true;
         }
         let run = self.request(name).run.as_mut().unwrap();
         match final_state(run) {
@@ -310,7 +361,7 @@ fn final_state(run: &Run) -> RunState {
 }
 
 /// How an attempt ended: where it failed, its last host did, and the others came to their end.
-fn outcome(verdict: Verdict, hosts: &[Host]) -> Outcome {
+pub fn outcome(verdict: Verdict, hosts: &[Host]) -> Outcome {
     let failed = hosts.last().filter(|_| verdict == Verdict::Failed);
     let recap = hosts.iter().map(|host| {
         let recap = chiffon_schemas::Recap { ok: 1, failed: u32::from(Some(host) == failed), ..Default::default() };

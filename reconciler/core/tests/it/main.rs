@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on says where")]
 
+mod acts;
 mod boundaries;
+mod bus;
 mod events;
 mod facts;
 mod gate;
@@ -11,5 +13,6 @@ mod model;
 mod mutation;
 mod plans;
 mod random;
+mod random_bus;
 mod risk;
 mod scenarios;

@@ -1,18 +1,12 @@
-//! A world in memory that carries actions out as driver, store and agent do, with nothing behind it.
+//! A world in memory, in which `acts.rs` carries actions out as driver, store and agent do, with nothing behind it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use chiffon_core::facts::{
-    AgentFacts, Attempt, Blocked, LockHolder, Offer, OfferState, PlanBranch, Question, Refusal, RefusalReason,
-    RequestFacts, Run, Unplanned, World,
-};
-use chiffon_core::{Action, Decision, Freshness, Policy, State, decide, last_was_edited_by_person};
-use chiffon_schemas::{
-    AgentKind, ApprovalRecord, AttemptState, BootId, Established, Fence, Host, Name, Oid, PlannerKind, RunId, RunState,
-    Timestamp, blob_oid, plan_bytes,
-};
+use chiffon_core::facts::{AgentFacts, Offer, RequestFacts, Run, World};
+use chiffon_core::{Action, Decision, Freshness, Policy, State, decide};
+use chiffon_schemas::{AgentKind, AttemptState, BootId, Fence, Name, Oid, RunId, RunState, Step, Timestamp};
 
-use crate::plans::{catalogue, name, oid, plan_of, step};
+use crate::plans::{name, step};
 
 /// When the model's time begins.
 pub const START: Timestamp = Timestamp::from_secs(1_790_000_000);
@@ -28,6 +22,31 @@ pub enum Planner {
     FindsNothing,
 }
 
+/// How the steps of the next plans hang together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// `configure` needs `deploy`.
+    Chain,
+    /// Two steps that share a host, in no order.
+    Shared,
+    /// Two steps on hosts of their own, and a third that needs both.
+    Apart,
+    /// Three steps on hosts of their own, and a fourth that needs none and shares a host with the second.
+    Queued,
+}
+
+/// An attempt: request, run, step and number.
+pub type Key = (Name, RunId, Name, u32);
+
+/// What an agent is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    Order(Key),
+    Grant(Key, BootId, Fence),
+    Refuse(Key),
+    Cancel(Key),
+}
+
 /// What became of an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Did {
@@ -41,17 +60,47 @@ pub struct Model {
     pub facts: BTreeMap<Name, RequestFacts>,
     pub world: World,
     pub planner: Planner,
+    pub shape: Shape,
+    /// Agents that are not heard of, whatever happens.
+    pub gone: BTreeSet<Name>,
     /// Infra commits so far, and the last one that changed what plans read.
     pub infra: u32,
     reads_changed: u32,
     /// Contents, commits and blobs made up so far.
-    made: u32,
-    fences: u64,
+    pub made: u32,
+    pub fences: u64,
     boots: u32,
     /// Every grant ever given: attempt and fence.
     pub grants: Vec<(RunId, Name, u32, Fence)>,
+    /// What agents were told, oldest first.
+    pub told: Vec<Told>,
+    /// Runs whose hosts a person freed.
+    pub unlocked: BTreeSet<RunId>,
     /// Every state that an attempt ever had.
     pub history: Vec<(RunId, Name, u32, AttemptState)>,
+}
+
+impl Shape {
+    pub fn steps(self) -> Vec<Step> {
+        let deploy = |limit: &[&str]| Step { timeout_secs: 60, ..step("deploy", "playbooks/deploy.yml", limit) };
+        let configure = |needs: &[&str]| {
+            let needs = needs.iter().map(|need| name(need)).collect();
+            Step { needs, ..step("configure", "playbooks/configure.yml", &["nas01"]) }
+        };
+        match self {
+            Self::Chain => vec![deploy(&["nas01", "pi01"]), configure(&["deploy"])],
+            Self::Queued => {
+                let tidy = Step { id: name("tidy"), ..configure(&[]) };
+                let hold = Step { id: name("hold"), ..deploy(&["pi01"]) };
+                vec![deploy(&["web01"]), configure(&[]), hold, tidy]
+            }
+            Self::Shared => vec![deploy(&["nas01", "pi01"]), configure(&[])],
+            Self::Apart => {
+                let last = Step { needs: vec![name("configure"), name("deploy")], ..deploy(&["pi01", "web01"]) };
+                vec![deploy(&["web01"]), configure(&[]), Step { id: name("finish"), ..last }]
+            }
+        }
+    }
 }
 
 impl Default for Model {
@@ -66,12 +115,16 @@ impl Default for Model {
                 policy: Policy::default(),
             },
             planner: Planner::Plans,
+            shape: Shape::Chain,
+            gone: BTreeSet::new(),
             infra: 0,
             reads_changed: 0,
             made: 0,
             fences: 0,
             boots: 0,
             grants: Vec::new(),
+            told: Vec::new(),
+            unlocked: BTreeSet::new(),
             history: Vec::new(),
         };
         model.infra_moves(true);
@@ -97,17 +150,36 @@ impl Model {
 
     /// A new life of the agent.
     pub fn agent_starts(&mut self) -> BootId {
-        self.boots += 1;
-        let boot = BootId::parse(format!("{:026}", self.boots)).unwrap();
-        let facts =
-            AgentFacts { kind: AgentKind::Infra, boot: boot.clone(), heard: self.world.now, ansible_core: None };
-        self.world.agents.insert(name("local"), facts);
+        self.starts(name("local"))
+    }
+
+    pub fn starts(&mut self, agent: Name) -> BootId {
+        let boot = self.new_boot();
+        self.lives_as(agent, boot.clone());
         boot
     }
 
+    pub fn new_boot(&mut self) -> BootId {
+        self.boots += 1;
+        BootId::parse(format!("{:026}", self.boots)).unwrap()
+    }
+
+    /// The driver hears of a life of the agent.
+    pub fn lives(&mut self, boot: BootId) {
+        self.lives_as(name("local"), boot);
+    }
+
+    fn lives_as(&mut self, agent: Name, boot: BootId) {
+        self.gone.remove(&agent);
+        let facts = AgentFacts { kind: AgentKind::Infra, boot, heard: self.world.now, ansible_core: None };
+        self.world.agents.insert(agent, facts);
+    }
+
     pub fn heartbeat(&mut self) {
-        for agent in self.world.agents.values_mut() {
-            agent.heard = self.world.now;
+        for (name, agent) in &mut self.world.agents {
+            if !self.gone.contains(name) {
+                agent.heard = self.world.now;
+            }
         }
     }
 
@@ -161,6 +233,29 @@ impl Model {
     }
 
     pub fn carry_out(&mut self, name: &Name, action: &Action) -> Did {
+        let did = self.carry_out_silently(name, action);
+        let key = |step: &Name, attempt: u32| self.key(name, step, attempt);
+        let told = match action {
+            Action::Stop { step, attempt } => Told::Cancel(key(step, *attempt)),
+            _ if did == Did::Nothing => return did,
+            Action::Order { step, attempt, .. } | Action::Reorder { step, attempt } => Told::Order(key(step, *attempt)),
+            Action::Drop { step, attempt, .. } => Told::Refuse(key(step, *attempt)),
+            Action::Grant { step, attempt } => {
+                let run = self.facts[name].run.as_ref().unwrap();
+                let attempt = run.attempts_of(step).find(|other| other.number == *attempt).unwrap();
+                Told::Grant(key(step, attempt.number), attempt.boot.clone().unwrap(), attempt.fence.unwrap())
+            }
+            _ => return did,
+        };
+        self.told.push(told);
+        did
+    }
+
+    pub fn key(&self, name: &Name, step: &Name, number: u32) -> Key {
+        (name.clone(), self.facts[name].run.as_ref().unwrap().id.clone(), step.clone(), number)
+    }
+
+    fn carry_out_silently(&mut self, name: &Name, action: &Action) -> Did {
         match action {
             Action::Plan { .. } => self.plan(name),
             Action::TakeEdit { blob, .. } => self.take_edit(name, blob.clone()),
@@ -196,220 +291,5 @@ impl Model {
 
     pub fn request(&mut self, name: &Name) -> &mut RequestFacts {
         self.facts.get_mut(name).unwrap()
-    }
-
-    fn unplanned(&mut self, name: &Name, reason: Blocked) -> Did {
-        let (infra, at) = (self.world.infra.clone(), self.world.now);
-        let facts = self.request(name);
-        let request = facts.file.oid().unwrap().clone();
-        facts.unplanned = Some(Unplanned { request, infra, reason, at });
-        facts.replan_after = None;
-        Did::Done
-    }
-
-    fn plan(&mut self, name: &Name) -> Did {
-        if last_was_edited_by_person(&self.facts[name]) {
-            return self.unplanned(name, Blocked::EditedPlanStale);
-        }
-        if self.world.infra.is_none() {
-            return self.unplanned(name, Blocked::Infra { reason: "it is away".to_owned() });
-        }
-        match self.planner {
-            Planner::Plans => self.offer(name, PlannerKind::Catalogue),
-            Planner::Asks => {
-                let question = Question { id: "host".to_owned(), text: "Which?".to_owned(), choices: Vec::new() };
-                self.unplanned(name, Blocked::Questions { questions: vec![question] })
-            }
-            Planner::FindsNothing => {
-                self.unplanned(name, Blocked::NothingFits { reason: "no".to_owned(), nearest: Vec::new() })
-            }
-        }
-    }
-
-    fn take_edit(&mut self, name: &Name, blob: Option<Oid>) -> Did {
-        // An edit that can't be read, as the events below mark it.
-        let bad = blob.as_ref().is_none_or(|blob| blob.as_str().starts_with("bad"));
-        if bad {
-            return self.unplanned(name, Blocked::Edit { reason: "it is no plan".to_owned(), blob });
-        }
-        self.offer(name, PlannerKind::Person)
-    }
-
-    fn offer(&mut self, name: &Name, by: PlannerKind) -> Did {
-        let (now, infra) = (self.world.now, self.infra);
-        let facts = self.request(name);
-        let open = facts.offers.iter_mut().find(|offer| offer.is_open());
-        match (open, by) {
-            (Some(open), PlannerKind::Person) => open.state = OfferState::Replaced,
-            (Some(_), PlannerKind::Catalogue) => panic!("{name}: two offers would be open"),
-            (None, _) => {}
-        }
-        let mut deploy = step("deploy", "playbooks/deploy.yml", &["nas01", "pi01"]);
-        deploy.timeout_secs = 60;
-        let mut configure = step("configure", "playbooks/configure.yml", &["nas01"]);
-        configure.needs = vec![crate::plans::name("deploy")];
-        let mut plan = plan_of(vec![deploy, configure], &catalogue());
-        plan.metadata.name = name.clone();
-        plan.metadata.revision = facts.offers.last().map_or(0, Offer::revision) + 1;
-        plan.metadata.request.oid = facts.file.oid().unwrap().clone();
-        plan.metadata.request.path = facts.path.clone();
-        plan.metadata.expires = now.plus_secs(14 * 86_400);
-        plan.spec.planner.kind = by;
-        plan.spec.assumptions = vec![infra.to_string()];
-        facts.offers.push(Offer {
-            plan_oid: blob_oid(&plan_bytes(&plan)),
-            path: crate::plans::path(&format!("plans/{name}.yaml")),
-            plan,
-            main: None,
-            branch_commit: None,
-            at: now,
-            state: OfferState::Open,
-        });
-        facts.unplanned = None;
-        facts.replan_after = None;
-        Did::Done
-    }
-
-    fn show(&mut self, name: &Name, plan: &Oid) -> Did {
-        let tip = self.new_oid();
-        let facts = self.request(name);
-        facts.plan_branch = Some(PlanBranch { tip: tip.clone(), plan: Some(plan.clone()) });
-        let offer = facts.offers.iter_mut().find(|offer| &offer.plan_oid == plan).unwrap();
-        offer.branch_commit = Some(tip);
-        Did::Done
-    }
-
-    fn close(&mut self, name: &Name, plan: &Oid, state: OfferState) -> Did {
-        let offers = &mut self.request(name).offers;
-        match offers.iter_mut().find(|offer| &offer.plan_oid == plan && offer.is_open()) {
-            Some(offer) => {
-                offer.state = state;
-                Did::Done
-            }
-            None => Did::Nothing,
-        }
-    }
-
-    fn refuse(&mut self, name: &Name, blob: &Oid, reason: RefusalReason) -> Did {
-        let at = self.world.now;
-        self.request(name).refusal = Some(Refusal { blob: blob.clone(), reason, at });
-        Did::Done
-    }
-
-    fn approve(&mut self, name: &Name, plan: &Oid) -> Did {
-        let at = self.world.now;
-        self.made += 1;
-        let id = RunId::parse(format!("{:026}", self.made)).unwrap();
-        let facts = self.request(name);
-        let Some(offer) = facts.offers.iter_mut().find(|offer| &offer.plan_oid == plan && offer.is_open()) else {
-            return Did::Nothing;
-        };
-        offer.state = OfferState::Approved;
-        let approval = ApprovalRecord {
-            commit: oid('c'),
-            by: None,
-            established: Established::Claimed,
-            config_digest: String::new(),
-        };
-        facts.run = Some(Run {
-            id,
-            plan_oid: offer.plan_oid.clone(),
-            plan: offer.plan.clone(),
-            plan_path: offer.path.clone(),
-            approval,
-            approved_at: at,
-            round: 1,
-            cancel: false,
-            state: None,
-            finished_at: None,
-            voided: false,
-            attempts: Vec::new(),
-        });
-        Did::Done
-    }
-
-    fn finish(&mut self, name: &Name, state: RunState, voided: bool) -> Did {
-        let now = self.world.now;
-        let run = self.request(name).run.as_mut().unwrap();
-        if run.state.is_some() {
-            return Did::Nothing;
-        }
-        (run.state, run.finished_at, run.voided) = (Some(state), Some(now), voided);
-        self.free_locks(name);
-        Did::Done
-    }
-
-    fn order(&mut self, name: &Name, step: &Name, number: u32, hosts: &[Host], agent: &Name) -> Did {
-        let since = self.world.now;
-        let run = self.request(name).run.as_mut().unwrap();
-        assert!(!run.attempts.iter().any(|attempt| &attempt.step == step && attempt.number == number), "ordered twice");
-        run.attempts.push(Attempt {
-            step: step.clone(),
-            number,
-            round: run.round,
-            hosts: hosts.to_vec(),
-            state: AttemptState::Ordered,
-            agent: agent.clone(),
-            boot: None,
-            fence: None,
-            since,
-            outcome: None,
-        });
-        let id = run.id.clone();
-        self.history.push((id, step.clone(), number, AttemptState::Ordered));
-        Did::Done
-    }
-
-    /// Takes the locks of every host of the attempt at once, or none.
-    fn grant(&mut self, name: &Name, step: &Name, number: u32) -> Did {
-        let run = self.facts[name].run.as_ref().unwrap();
-        let attempt = run.attempts_of(step).find(|attempt| attempt.number == number).unwrap();
-        if attempt.state != AttemptState::Claimed {
-            return Did::Nothing;
-        }
-        let holder = LockHolder { request: name.clone(), run: run.id.clone(), step: step.clone(), attempt: number };
-        let hosts = run.plan.spec.touches.hosts.clone();
-        if hosts.iter().any(|host| self.world.locks.get(host).is_some_and(|held| held.run != holder.run)) {
-            return Did::Nothing;
-        }
-        for host in hosts {
-            self.world.locks.entry(host).or_insert_with(|| holder.clone());
-        }
-        self.fences += 1;
-        let fence = Fence { incarnation: 1, counter: self.fences };
-        self.grants.push((holder.run, step.clone(), number, fence));
-        self.moves(name, step, number, AttemptState::Claimed, AttemptState::Granted);
-        let attempts = &mut self.request(name).run.as_mut().unwrap().attempts;
-        attempts.iter_mut().find(|attempt| &attempt.step == step && attempt.number == number).unwrap().fence =
-            Some(fence);
-        Did::Done
-    }
-
-    /// An attempt's move, where it is allowed; frees its locks as the store does.
-    pub fn moves(&mut self, name: &Name, step: &Name, number: u32, from: AttemptState, to: AttemptState) -> Did {
-        let now = self.world.now;
-        let run = self.request(name).run.as_mut().unwrap();
-        let id = run.id.clone();
-        let attempt = run.attempts.iter_mut().find(|attempt| &attempt.step == step && attempt.number == number);
-        let Some(attempt) = attempt.filter(|attempt| attempt.state == from && from.allows(to)) else {
-            return Did::Nothing;
-        };
-        (attempt.state, attempt.since) = (to, now);
-        if to == AttemptState::Ordered {
-            (attempt.boot, attempt.fence) = (None, None);
-        }
-        self.free_locks(name);
-        self.history.push((id, step.clone(), number, to));
-        Did::Done
-    }
-
-    /// Frees what the run holds, where it is over and nothing of it may still run somewhere.
-    pub fn free_locks(&mut self, name: &Name) {
-        let run = self.facts[name].run.as_ref().unwrap();
-        let may_run = run.attempts.iter().any(|attempt| attempt.state.holds_locks());
-        if run.state.is_some() && !may_run {
-            let id = run.id.clone();
-            self.world.locks.retain(|_, held| held.run != id);
-        }
     }
 }

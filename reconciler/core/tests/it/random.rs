@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chiffon_core::facts::OfferState;
+use chiffon_core::facts::{Attempt, OfferState, Run};
 use chiffon_core::{Action, State};
 use chiffon_schemas::{AttemptState, Host, Name, Oid, RunId};
 use proptest::prelude::*;
@@ -33,16 +33,50 @@ fn moment() -> impl Strategy<Value = Moment> {
         .prop_map(|(event, second, number, lives, again)| Moment { event, second, number, lives, again })
 }
 
+/// Moments of which most put one plan or another onto `main`.
+fn merging() -> impl Strategy<Value = Moment> {
+    let merges = ["merge", "merge-edited", "merge-foreign", "merge-closed", "merge-used", "revert"];
+    let others = [
+        "push",
+        "push",
+        "edit",
+        "delete",
+        "move",
+        "edit-branch",
+        "replan",
+        "reject",
+        "infra-moves",
+        "days",
+        "claim",
+        "end-ok",
+        "end-ok",
+        "cancel",
+        "retry",
+        "resume",
+        "heartbeat",
+        "heartbeat",
+    ];
+    let event = prop_oneof![proptest::sample::select(merges.to_vec()), proptest::sample::select(others.to_vec())];
+    let lives = prop_oneof![3 => Just(None), 2 => (0..4_usize).prop_map(Some)];
+    (event, any::<bool>(), 1..20_i64, lives).prop_map(|(event, second, number, lives)| Moment {
+        event,
+        second,
+        number,
+        lives,
+        again: false,
+    })
+}
+
 /// What was seen so far, for judging what comes.
 #[derive(Default)]
-struct Seen {
+pub struct Seen {
     approved: BTreeSet<Oid>,
     closed: BTreeMap<Oid, OfferState>,
 }
 
 impl Seen {
     /// What must hold after every single action.
-    fn judge(&mut self, model: &Model) -> TestCaseResult {
+    pub fn judge(&mut self, model: &Model) -> TestCaseResult {
         for facts in model.facts.values() {
             let open = facts.offers.iter().filter(|offer| offer.is_open()).count();
             prop_assert!(open <= 1, "two offers are open");
@@ -76,11 +110,30 @@ impl Seen {
                 prop_assert!(run.state.is_none() && !run.cancel && !run.voided);
                 let first = !run.begun() && matches!(action, Action::Grant { .. });
                 prop_assert!(!first || model.world.now <= run.plan.metadata.expires, "granted after its expiry");
+                judge_order(run, action)?;
             }
             _ => {}
         }
         Ok(())
     }
+}
+
+/// What is ordered is next: all that it needs is done, its hosts are idle and unfinished, and nothing of this round failed.
+fn judge_order(run: &Run, action: &Action) -> TestCaseResult {
+    let badly = |attempt: &&Attempt| attempt.state.is_final() && attempt.state != AttemptState::Succeeded;
+    prop_assert!(!run.attempts.iter().any(|attempt| attempt.round == run.round && badly(&attempt)), "after a failure");
+    let Action::Order { step, hosts, .. } = action else { return Ok(()) };
+    let planned = run.plan.spec.steps.iter().find(|planned| &planned.id == step);
+    let planned = planned.ok_or_else(|| TestCaseError::fail("no such step"))?;
+    for need in &planned.needs {
+        prop_assert!(chiffon_core::step_succeeded(run, need), "{step} before {need}");
+    }
+    prop_assert_eq!(hosts, &run.unfinished(step));
+    let live = run.attempts.iter().filter(|attempt| !attempt.state.is_final());
+    for busy in live.flat_map(|attempt| &attempt.hosts) {
+        prop_assert!(!planned.limit.contains(busy), "{step} while another step is on {busy}");
+    }
+    Ok(())
 }
 
 /// R1 and R4: one live attempt a step, one grant an attempt's life, one run a host, and a lost one keeps its hosts.
@@ -92,7 +145,9 @@ fn judge_attempts(model: &Model) -> TestCaseResult {
             let live = run.attempts_of(&step.id).filter(|attempt| !attempt.state.is_final()).count();
             prop_assert!(live <= 1, "two live attempts of {}", step.id);
         }
-        for attempt in run.attempts.iter().filter(|attempt| attempt.state.holds_locks()) {
+        // What a person freed is the person's to answer for.
+        let freed = |state| state == AttemptState::Lost && model.unlocked.contains(&run.id);
+        for attempt in run.attempts.iter().filter(|attempt| attempt.state.holds_locks() && !freed(attempt.state)) {
             prop_assert!(attempt.fence.is_some(), "it may run, without a grant");
             for host in &attempt.hosts {
                 let holder = model.world.locks.get(host).map(|holder| &holder.run);
@@ -111,7 +166,7 @@ fn judge_attempts(model: &Model) -> TestCaseResult {
 }
 
 /// The driver looks and acts; it dies after `lives` actions, where that is said.
-fn drive(model: &mut Model, seen: &mut Seen, lives: Option<usize>) -> TestCaseResult {
+pub fn drive(model: &mut Model, seen: &mut Seen, lives: Option<usize>) -> TestCaseResult {
     let mut left = lives.unwrap_or(usize::MAX);
     let names: Vec<Name> = model.facts.keys().cloned().collect();
     for name in names {
@@ -141,7 +196,7 @@ fn drive(model: &mut Model, seen: &mut Seen, lives: Option<usize>) -> TestCaseRe
 }
 
 /// Every fence once, rising; every history a path of the allowed graph, granted again only after it was ordered again.
-fn judge_whole(model: &Model) -> TestCaseResult {
+pub fn judge_whole(model: &Model) -> TestCaseResult {
     let fences: Vec<_> = model.grants.iter().map(|grant| grant.3).collect();
     prop_assert!(fences.windows(2).all(|pair| pair[0] < pair[1]), "fences do not rise");
     let mut last: BTreeMap<(&RunId, &Name, u32), AttemptState> = BTreeMap::new();
@@ -164,6 +219,7 @@ fn ends_visibly(model: &mut Model, seen: &mut Seen) -> TestCaseResult {
             model.happen("resolve-failed", &request, 0);
         }
     }
+    model.happen("agent-restarts", &name("first"), 0);
     for _ in 0..40 {
         model.heartbeat();
         drive(model, seen, None)?;
@@ -195,8 +251,7 @@ proptest! {
         model.happen("push", &name("first"), 0);
         for moment in moments {
             let request = name(if moment.second { "second" } else { "first" });
-            model.happen(moment.event, &request, moment.number);
-            if moment.again {
+            for _ in 0..=usize::from(moment.again) {
                 model.happen(moment.event, &request, moment.number);
             }
             seen.judge(&model)?;
@@ -205,5 +260,36 @@ proptest! {
         judge_whole(&model)?;
         ends_visibly(&mut model, &mut seen)?;
         judge_whole(&model)?;
+    }
+
+    #[test]
+    fn s2_nothing_is_ordered_whose_blob_was_not_on_main_while_its_offer_was_open(
+        moments in proptest::collection::vec(merging(), 10..60),
+    ) {
+        let mut model = Model::default();
+        let mut seen = Seen::default();
+        model.happen("push", &name("first"), 0);
+        // What people approved, as seen from outside of every decision.
+        let mut approved: BTreeSet<Oid> = BTreeSet::new();
+        for moment in moments {
+            let request = name(if moment.second { "second" } else { "first" });
+            model.happen(moment.event, &request, moment.number);
+            let on_offer = model.facts.values().flat_map(|facts| {
+                let now = model.world.now;
+                facts.offers.iter().filter(move |offer| {
+                    facts.plan_on_main.as_ref() == Some(&offer.plan_oid)
+                        && offer.is_open()
+                        && now <= offer.plan.metadata.expires
+                })
+            });
+            approved.extend(on_offer.map(|offer| offer.plan_oid.clone()));
+            drive(&mut model, &mut seen, moment.lives)?;
+            for facts in model.facts.values() {
+                let Some(run) = &facts.run else { continue };
+                prop_assert!(approved.contains(&run.plan_oid), "a run of what nobody merged: {:?}", run.plan_oid);
+            }
+            let runs: BTreeSet<&RunId> = model.history.iter().map(|(run, ..)| run).collect();
+            prop_assert!(runs.len() <= approved.len(), "more runs than merges");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Scenario files with golden transcripts: `> event [request] [number]` is what happens, and the lines below it are what
 //! follows: each action in order, and the state of each request that has another than before. After `>> event` nobody
-//! looks: it and the next one are seen together.
+//! looks: it and the next one are seen together. A file whose title begins with `DEFECT:` says what ought to follow.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -14,6 +14,39 @@ use crate::plans::name;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios")
+}
+
+/// One ignored test for each scenario that does not go as it ought to, named as its file.
+macro_rules! defects {
+    ($($name:ident: $why:literal;)*) => {
+        /// Scenarios whose transcript is what ought to be; each has its own test below.
+        const DEFECTS: &[&str] = &[$(stringify!($name)),*];
+        mod defects {
+            $(#[test]
+            #[ignore = $why]
+            fn $name() {
+                super::goes_as_it_says(&super::file(stringify!($name)));
+            })*
+        }
+    };
+}
+
+defects! {
+    ordered_from_an_agent_that_is_gone:
+        "DEFECT: notice_silence passes over what is ordered from a silent agent: queued for ever beside another agent";
+}
+
+fn file(test: &str) -> PathBuf {
+    folder().join(format!("{}.txt", test.replace('_', "-")))
+}
+
+fn is_defect(file: &Path) -> bool {
+    DEFECTS.iter().any(|test| self::file(test) == file)
+}
+
+fn goes_as_it_says(file: &Path) {
+    let text = std::fs::read_to_string(file).unwrap();
+    assert_eq!(play(&text), text, "{}", file.display());
 }
 
 fn files() -> Vec<PathBuf> {
@@ -105,15 +138,19 @@ fn every_scenario_goes_as_its_transcript_says() {
     for file in files {
         let text = std::fs::read_to_string(&file).unwrap();
         assert!(text.starts_with("# "), "{} has no title", file.display());
-        assert_eq!(play(&text), text, "{}", file.display());
+        assert_eq!(text.starts_with("# DEFECT: "), is_defect(&file), "{}: title and list differ", file.display());
+        if !is_defect(&file) {
+            goes_as_it_says(&file);
+        }
     }
 }
 
-/// `cargo test -p chiffon-core -- --ignored`, and then read every line that changed.
+/// `cargo test -p chiffon-core --test it -- --ignored write_the_transcripts`, and then read every line that changed.
 #[test]
 #[ignore = "writes the transcripts instead of comparing them"]
 fn write_the_transcripts() {
-    for file in files() {
+    // What ought to be is written by hand.
+    for file in files().into_iter().filter(|file| !is_defect(file)) {
         let text = std::fs::read_to_string(&file).unwrap();
         std::fs::write(&file, play(&text)).unwrap();
     }
