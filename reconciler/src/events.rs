@@ -45,12 +45,14 @@ pub mod kind {
     pub const DELETED: &str = "request-deleted";
     /// The list of files that are not read changed.
     pub const FILES: &str = "files-refused";
+    /// A commit on a plan branch that was not offered, kept under a reference of its own.
+    pub const KEPT: &str = "commit-kept";
     /// A run is over: `run-succeeded`, `run-failed`, `run-cancelled`, `run-lost`.
     pub fn run(state: super::RunState) -> String {
         format!("run-{}", state.as_str())
     }
     /// All of them.
-    pub const ALL: [&str; 22] = [
+    pub const ALL: [&str; 23] = [
         OFFERED,
         CLOSED,
         BLOCKED,
@@ -69,6 +71,7 @@ pub mod kind {
         REPLAN,
         DELETED,
         FILES,
+        KEPT,
         "run-succeeded",
         "run-failed",
         "run-cancelled",

@@ -1,6 +1,6 @@
 //! The mirror of the infra repository: a bare copy that the reconciler and the embedded agent read.
 
-use chiffon_requests::{FilePolicy, Git, GitUrl, Locks, RefName, Repo};
+use chiffon_requests::{FilePolicy, Git, GitUrl, Locks, RefName, Repo, StopFlag};
 use chiffon_schemas::Oid;
 
 use crate::config::Config;
@@ -16,12 +16,17 @@ pub fn git(environment: &Environment) -> Git {
 ///
 /// # Errors
 /// The repository can't be reached, is empty, or has no such branch.
-pub fn refresh(home: &Home, config: &Config, environment: &Environment) -> Result<(Repo, Oid), String> {
+pub fn refresh(
+    home: &Home,
+    config: &Config,
+    environment: &Environment,
+    stop: &StopFlag,
+) -> Result<(Repo, Oid), String> {
     let infra = &config.spec.infra;
     let branch = RefName::branch(&infra.branch).map_err(|error| error.to_string())?;
     let text = local_url(&infra.url, home);
     let url = GitUrl::parse(&text, FilePolicy::Allow).map_err(|error| error.to_string())?;
-    let git = git(environment);
+    let git = git(environment).stoppable(stop.clone());
     let path = home.infra();
     if !path.join("HEAD").is_file() {
         git.init_bare(&path, "main").map_err(|error| in_words(&error))?;

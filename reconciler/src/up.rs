@@ -3,6 +3,7 @@
 //! Whatever wakes the loop only says "look now": a touched file, a message, a timer. Losing a wake-up costs at most one
 //! poll interval.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,23 +11,29 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use chiffon_core::State;
 use chiffon_link::{Hub, Limits, LocalHub};
-use chiffon_schemas::Timestamp;
+use chiffon_schemas::{Name, Timestamp};
 use chiffon_store::{Sqlite, Store};
 use notify::Watcher;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use crate::commands::Exit;
 use crate::config::{self, Config};
-use crate::driver::{Driver, Fetch};
+use crate::driver::{Driver, Fetched};
 use crate::environment::{self, Environment};
 use crate::home::Home;
 use crate::output::Output;
 
 mod agent;
+mod ears;
+mod fetching;
 mod report;
 
 pub(crate) use agent::ansible as ansible_config;
 pub use report::tone;
+
+use ears::Ears;
+use fetching::Fetching;
 
 /// The longest that the start waits for the embedded agent to have settled its journal.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
@@ -76,11 +83,15 @@ pub async fn up(home: Home, environment: Environment, output: &Output, options: 
         output,
         stop: Stop::No,
         last_error: None,
+        troubles: BTreeMap::new(),
         unread: Vec::new(),
         exit: Exit::Done,
+        fetching: Fetching::new(),
+        ears: Ears::new(),
     };
     let ended = looped.run(options).await;
     let exit = looped.exit;
+    looped.fetching.stop().await;
     let _ = stop_agent.send(true);
     if tokio::time::timeout(Duration::from_secs(60), agent).await.is_err() {
         output.progress("the agent did not stop in 60 s");
@@ -127,8 +138,19 @@ struct Loop<'a> {
     reporter: report::Reporter,
     stop: Stop,
     last_error: Option<String>,
+    troubles: BTreeMap<Name, String>,
     unread: Vec<(String, String)>,
     exit: Exit,
+    fetching: Fetching,
+    ears: Ears,
+}
+
+/// What woke the loop.
+enum News {
+    /// Something that is decided on: look.
+    Look,
+    /// A person asked to stop.
+    Stop,
 }
 
 impl Loop<'_> {
@@ -137,35 +159,78 @@ impl Loop<'_> {
         let _watcher = watch_files(self.home, wake)?;
         let mut signals = Signals::new()?;
         self.wait_for_hello().await?;
-        let mut fetch = Fetch::Yes;
+        self.fetching.begin(self.driver);
+        let mut look_again = None;
         let mut said_ready = false;
-        let mut next_fetch = tokio::time::Instant::now();
         loop {
-            let look_again = self.tick(fetch).await?;
+            let news = self.news(&mut woken, &mut signals, look_again).await?;
+            if matches!(news, News::Stop) && self.driver.at_work().await?.is_empty() {
+                return Ok(());
+            }
+            if !self.driver.has_fetched() {
+                continue;
+            }
+            look_again = self.tick().await?;
             if !options.once && !std::mem::replace(&mut said_ready, true) {
                 self.reporter.ready();
-            }
-            let poll = Duration::from_secs(u64::from(self.driver.config().spec.poll_secs));
-            if fetch == Fetch::Yes {
-                next_fetch = tokio::time::Instant::now() + poll;
             }
             if self.is_over(options).await? {
                 return Ok(());
             }
-            let until = look_again.map_or(next_fetch, |at| next_fetch.min(until(at)));
-            // A line of a log or a heartbeat changes nothing that is decided on: only what does is worth a tick.
-            fetch = loop {
-                tokio::select! {
-                    biased;
-                    () = signals.recv() => { self.asked_to_stop().await?; break Fetch::No }
-                    message = self.hub.receive() => if self.take(message).await? { break Fetch::No },
-                    _ = woken.recv() => { self.reload(); break Fetch::Yes }
-                    () = tokio::time::sleep_until(until) => {
-                        break if tokio::time::Instant::now() >= next_fetch { Fetch::Yes } else { Fetch::No }
-                    }
-                }
-            };
         }
+    }
+
+    /// Waits until there is something to look at. A line of a log or a heartbeat changes nothing that is decided on:
+    /// only what does is worth a tick.
+    async fn news(
+        &mut self,
+        woken: &mut mpsc::Receiver<()>,
+        signals: &mut Signals,
+        look_again: Option<Timestamp>,
+    ) -> Result<News> {
+        loop {
+            if self.ears.were_shut() {
+                self.driver.was_deaf();
+            }
+            let due = self.fetching.due(look_again.map(until));
+            let heard = tokio::select! {
+                biased;
+                () = signals.recv() => { self.asked_to_stop().await?; Some(News::Stop) }
+                message = self.hub.receive() => self.take(message).await?.then_some(News::Look),
+                fetched = self.fetching.done() => { self.fetched(fetched).await?; Some(News::Look) }
+                _ = woken.recv() => { self.reload(); self.fetching.begin(self.driver); None }
+                () = tokio::time::sleep_until(due) => self.on_time(due).await?,
+            };
+            if self.ears.slept() {
+                self.driver.was_deaf();
+            }
+            if let Some(news) = heard {
+                return Ok(news);
+            }
+        }
+    }
+
+    /// The time for a look has come, or for a fetch, which brings a look with it.
+    async fn on_time(&mut self, due: Instant) -> Result<Option<News>> {
+        if self.fetching.is_slow(due) {
+            self.output.progress("the infra repository takes long to answer; what is known of it counts until then");
+            self.driver.go_on_without_fetch().await?;
+            return Ok(Some(News::Look));
+        }
+        if self.fetching.is_due() {
+            self.fetching.begin(self.driver);
+            return Ok(None);
+        }
+        Ok(Some(News::Look))
+    }
+
+    async fn fetched(&mut self, fetched: Fetched) -> Result<()> {
+        let poll = Duration::from_secs(u64::from(self.driver.config().spec.poll_secs));
+        if let Err(error) = self.driver.fetched(fetched).await {
+            self.complain(&error);
+        }
+        self.fetching.ended(poll, self.driver);
+        Ok(())
     }
 
     /// Takes messages in until one changes something that is decided on; whether one did. A flood of log chunks costs
@@ -208,10 +273,11 @@ impl Loop<'_> {
         }
     }
 
-    async fn tick(&mut self, fetch: Fetch) -> Result<Option<Timestamp>> {
-        match self.driver.tick(fetch).await {
+    async fn tick(&mut self) -> Result<Option<Timestamp>> {
+        match self.driver.tick().await {
             Ok(tick) => {
                 self.last_error = None;
+                self.say_troubles(tick.troubles);
                 self.reporter.states(self.driver.states().await?);
                 self.unread = self.driver.refused_files().await?;
                 self.reporter.files(&self.unread);
@@ -222,6 +288,16 @@ impl Loop<'_> {
                 Ok(Some(environment::now().plus_secs(5)))
             }
         }
+    }
+
+    /// Says of each request once what is in its way.
+    fn say_troubles(&mut self, troubles: BTreeMap<Name, String>) {
+        for (name, trouble) in &troubles {
+            if self.troubles.get(name) != Some(trouble) {
+                self.output.failure(&format!("{name}: {trouble}"), &[]);
+            }
+        }
+        self.troubles = troubles;
     }
 
     /// Says each error once, not at every tick.
@@ -249,16 +325,19 @@ impl Loop<'_> {
     }
 
     async fn asked_to_stop(&mut self) -> Result<()> {
-        let running = self.running().await?;
+        let at_work = self.driver.at_work().await?;
+        self.driver.wind_down();
         self.stop = match self.stop {
-            Stop::No if !running.is_empty() => {
-                let names = running.join(", ");
-                self.output.progress(&format!("stopping after {names}; once more cancels it"));
+            Stop::No => {
+                if !at_work.is_empty() {
+                    let names: Vec<&str> = at_work.iter().map(Name::as_str).collect();
+                    let names = names.join(", ");
+                    self.output.progress(&format!("stopping after {names}; once more cancels it"));
+                }
                 Stop::Finish
             }
-            Stop::No => Stop::Finish,
             Stop::Finish | Stop::Cancel => {
-                for name in &running {
+                for name in &at_work {
                     self.output.progress(&format!("cancelling {name}"));
                 }
                 self.driver.cancel_all().await?;
@@ -268,39 +347,35 @@ impl Loop<'_> {
         Ok(())
     }
 
-    async fn running(&mut self) -> Result<Vec<String>> {
-        let states = self.driver.states().await?;
-        let running = states.iter().filter(|(_, (state, _))| *state == State::Running);
-        Ok(running.map(|(name, _)| name.to_string()).collect())
-    }
-
     /// Whether the loop ends here.
     async fn is_over(&mut self, options: &Options) -> Result<bool> {
-        let running = !self.running().await?.is_empty();
-        if self.stop != Stop::No {
-            return Ok(!running);
-        }
-        if !options.once {
+        if self.stop == Stop::No && !options.once {
             return Ok(false);
         }
-        if self.last_error.is_some() {
+        // Whatever else is wrong: what runs is waited for, since it could not go on without this process.
+        if !self.driver.at_work().await?.is_empty() {
+            return Ok(false);
+        }
+        if self.stop != Stop::No || self.last_error.is_some() {
             return Ok(true);
         }
         let states = self.driver.states().await?;
         let pending = |state: &State| matches!(state, State::Queued | State::Running | State::Planning(_));
-        if states.values().any(|(state, _)| pending(state)) {
+        if states.iter().any(|(name, (state, _))| pending(state) && !self.troubles.contains_key(name)) {
             return Ok(false);
         }
-        if !self.unread.is_empty() || states.values().any(|(state, _)| state.needs_attention()) {
+        if !self.troubles.is_empty() {
+            self.exit = Exit::Error;
+        } else if !self.unread.is_empty() || states.values().any(|(state, _)| state.needs_attention()) {
             self.exit = Exit::Attention;
         }
         Ok(true)
     }
 }
 
-fn until(at: Timestamp) -> tokio::time::Instant {
+fn until(at: Timestamp) -> Instant {
     let secs = at.secs() - environment::now().secs();
-    tokio::time::Instant::now() + Duration::from_secs(u64::try_from(secs).unwrap_or(0).min(86_400))
+    Instant::now() + Duration::from_secs(u64::try_from(secs).unwrap_or(0).min(86_400))
 }
 
 /// Watches the wake file and the configuration. Where the kernel can't, polling alone is enough.

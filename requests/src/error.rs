@@ -112,6 +112,12 @@ pub enum Error {
         /// The limit.
         secs: u64,
     },
+    /// The git program was ended, since Chiffon stops.
+    #[error("git {command} was ended: Chiffon stops")]
+    Stopped {
+        /// Its command.
+        command: &'static str,
+    },
     /// The remote moved since it was looked at: a push with a lease was refused.
     #[error("the remote's {name} moved in the meantime")]
     StalePush {

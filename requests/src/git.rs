@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chiffon_schemas::Oid;
 
-use crate::process::{Finished, Group, run};
+use crate::process::{Finished, Group, StopFlag, run};
 use crate::url::Transport;
 use crate::{Error, GitUrl, RefName};
 
@@ -56,6 +56,7 @@ pub struct Git {
     path: OsString,
     home: Option<PathBuf>,
     person: Option<Person>,
+    stop: StopFlag,
 }
 
 /// What a person's own commands have in addition.
@@ -68,7 +69,7 @@ impl Git {
     /// Chiffon's own git: nobody's configuration is read. `path` is where programs are looked for; `home` is for ssh,
     /// which finds its keys and known hosts there.
     pub fn new(path: OsString, home: Option<PathBuf>) -> Self {
-        Self { path, home, person: None }
+        Self { path, home, person: None, stop: StopFlag::default() }
     }
 
     /// A person's own git: with their `user.*` and `credential.*`, which is all that is read of their configuration,
@@ -76,6 +77,13 @@ impl Git {
     #[must_use]
     pub fn for_person(mut self, ssh_auth_sock: Option<OsString>) -> Self {
         self.person = Some(Person { ssh_auth_sock });
+        self
+    }
+
+    /// With a flag that ends its programs when it is set.
+    #[must_use]
+    pub fn stoppable(mut self, stop: StopFlag) -> Self {
+        self.stop = stop;
         self
     }
 
@@ -297,9 +305,13 @@ impl Git {
     fn finish(&self, name: &'static str, command: Command, limit: Duration) -> Result<Finished, Error> {
         // A person's ssh may ask at the terminal, which only the terminal's own process group can.
         let group = if self.person.is_some() { Group::Callers } else { Group::Own };
-        let done = run(command, group, limit)
+        let done = run(command, group, limit, &self.stop)
             .map_err(|error| Error::Git { command: name, message: format!("git can't be started: {error}") })?;
-        done.ok_or(Error::Timeout { command: name, secs: limit.as_secs() })
+        match done {
+            Some(done) => Ok(done),
+            None if self.stop.is_set() => Err(Error::Stopped { command: name }),
+            None => Err(Error::Timeout { command: name, secs: limit.as_secs() }),
+        }
     }
 
     fn succeed(&self, name: &'static str, command: Command, limit: Duration) -> Result<Finished, Error> {

@@ -33,6 +33,11 @@ impl RefName {
         Self(format!("{}{plan}", Self::PINS))
     }
 
+    /// What keeps a commit that a request's plan branch lost.
+    pub(crate) fn kept(request: &Name, commit: &chiffon_schemas::Oid) -> Self {
+        Self(format!("refs/chiffon/kept/{request}/{commit}"))
+    }
+
     /// A full name under `refs/heads/` or `refs/chiffon/`.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -30,6 +31,21 @@ pub(crate) enum Group {
     Callers,
 }
 
+/// Set, it ends the programs that were started with it.
+#[derive(Debug, Clone, Default)]
+pub struct StopFlag(Arc<AtomicBool>);
+
+impl StopFlag {
+    /// Ends them, and whatever is started with it from now on.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// A program that ended.
 pub(crate) struct Finished {
     pub status: ExitStatus,
@@ -37,8 +53,13 @@ pub(crate) struct Finished {
     pub complaint: String,
 }
 
-/// Runs a program; `None` where it took longer than `limit` and was killed.
-pub(crate) fn run(mut command: Command, group: Group, limit: Duration) -> io::Result<Option<Finished>> {
+/// Runs a program; `None` where it took longer than `limit`, or was to stop, and was killed.
+pub(crate) fn run(
+    mut command: Command,
+    group: Group,
+    limit: Duration,
+    stop: &StopFlag,
+) -> io::Result<Option<Finished>> {
     if group == Group::Own {
         command.process_group(0);
     }
@@ -47,7 +68,7 @@ pub(crate) fn run(mut command: Command, group: Group, limit: Duration) -> io::Re
     let (sender, readers) = channel();
     let out = drain(child.stdout.take(), sender.clone());
     let complaint = drain(child.stderr.take(), sender);
-    let Some(status) = wait(&mut child, &readers, limit, began)? else {
+    let Some(status) = wait(&mut child, &readers, || began.elapsed() >= limit || stop.is_set())? else {
         kill(&mut child, group);
         return Ok(None);
     };
@@ -57,14 +78,14 @@ pub(crate) fn run(mut command: Command, group: Group, limit: Duration) -> io::Re
 }
 
 /// Waits for the child's end. Readers that are done say so by hanging up, which is when a child mostly ends.
-fn wait(child: &mut Child, readers: &Receiver<()>, limit: Duration, began: Instant) -> io::Result<Option<ExitStatus>> {
+fn wait(child: &mut Child, readers: &Receiver<()>, is_over: impl Fn() -> bool) -> io::Result<Option<ExitStatus>> {
     let (_open, never) = channel::<()>();
     let mut step = Duration::from_millis(1);
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }
-        if began.elapsed() >= limit {
+        if is_over() {
             return Ok(None);
         }
         if readers.recv_timeout(step) == Err(RecvTimeoutError::Disconnected) {
@@ -117,7 +138,12 @@ mod tests {
 
     #[test]
     fn both_outputs_are_kept_and_bounded() {
-        let done = run(shell("echo out; echo err >&2; head -c 1000000 /dev/zero; exit 3"), Group::Own, LINGER * 40);
+        let done = run(
+            shell("echo out; echo err >&2; head -c 1000000 /dev/zero; exit 3"),
+            Group::Own,
+            LINGER * 40,
+            &StopFlag::default(),
+        );
         let done = done.unwrap().unwrap();
         assert_eq!(done.status.code(), Some(3));
         assert!(done.out.starts_with("out\n") && done.out.len() as u64 == MAX_OUTPUT, "{}", done.out.len());
@@ -129,7 +155,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let pid = folder.path().join("pid");
         let script = format!("sleep 600 & echo $! > {}; wait", pid.display());
-        assert!(run(shell(&script), Group::Own, LINGER).unwrap().is_none());
+        assert!(run(shell(&script), Group::Own, LINGER, &StopFlag::default()).unwrap().is_none());
         let child = std::fs::read_to_string(&pid).unwrap();
         let status = format!("/proc/{}/stat", child.trim());
         // Killed, it may wait for its reaper as a zombie.
@@ -142,9 +168,20 @@ mod tests {
     }
 
     #[test]
+    fn a_program_ends_when_its_flag_is_set() {
+        let stop = StopFlag::default();
+        let began = Instant::now();
+        let (running, to_set) = (stop.clone(), stop);
+        let child = std::thread::spawn(move || run(shell("sleep 600"), Group::Own, LINGER * 400, &running));
+        to_set.set();
+        assert!(child.join().unwrap().unwrap().is_none());
+        assert!(began.elapsed() < LINGER * 20);
+    }
+
+    #[test]
     fn what_holds_the_pipes_open_is_not_waited_for() {
         let began = Instant::now();
-        let done = run(shell("sleep 30 & echo done"), Group::Own, LINGER * 40).unwrap().unwrap();
+        let done = run(shell("sleep 30 & echo done"), Group::Own, LINGER * 40, &StopFlag::default()).unwrap().unwrap();
         assert_eq!(done.out, "done\n");
         assert!(began.elapsed() < LINGER * 20);
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chiffon_schemas::{Oid, RepoPath};
+use chiffon_schemas::{Name, Oid, RepoPath};
 use gix::ObjectId;
 use gix::refs::Target;
 use gix::refs::transaction::{Change, LogChange, PreviousValue, RefEdit, RefLog};
@@ -252,6 +252,18 @@ impl Repo {
             Some(known) if &known == commit => Ok(()),
             known => self.set_ref(&name, commit, known.as_ref()),
         }
+    }
+
+    /// Keeps a commit of a request's plan branch that would be lost; gives the reference back. Harmless when repeated.
+    ///
+    /// # Errors
+    /// The commit is not there, or the repository can't be written.
+    pub fn keep(&self, request: &Name, commit: &Oid) -> Result<RefName, Error> {
+        let name = RefName::kept(request, commit);
+        if self.reference(&name)?.is_none() {
+            self.set_ref(&name, commit, None)?;
+        }
+        Ok(name)
     }
 
     /// Every pinned plan with its commit.

@@ -7,6 +7,7 @@ pub const CRASH_POINTS: &[&str] = &[
     "plan-branch-moved",
     "approval-recorded",
     "order-recorded",
+    "order-relayed",
     "grant-recorded",
     "agent-journalled-started",
     "agent-playbook-ended",

@@ -157,6 +157,9 @@ pub struct Outcome {
     /// The first cause of a failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// Of an attempt that failed: the hosts on which every play came to its end all the same. A retry leaves them out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub finished: Vec<Host>,
     /// Hosts on which work was cut off and whose remote end was not verified.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub interrupted: Vec<Host>,

@@ -3,6 +3,7 @@
 Runs on ansible-core 2.14 to 2.19. Never writes result bodies, and of a no_log task nothing but its status. The first
 message hands over every value that this run's vault secrets can decrypt; where that fails nothing is run at all.
 """
+import gc
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import sys
 import time
 
 import yaml
+from ansible.executor.task_queue_manager import TaskQueueManager
 from ansible.plugins.callback import CallbackBase
 
 DOCUMENTATION = """
@@ -59,6 +61,7 @@ class CallbackModule(CallbackBase):
         self.folder = os.environ.pop('CHIFFON_PRIVATE', None)
         self.disabled = self.folder is None
         self.seq, self.names, self.began = 0, {}, {}
+        self.plays, self.reached = [], {}
         if self.folder:
             self.pipe = int(os.environ.pop('CHIFFON_EVENTS'))
             os.set_inheritable(self.pipe, False)
@@ -101,6 +104,7 @@ class CallbackModule(CallbackBase):
         try:
             self.emit('secrets', values=self.secrets(playbook._loader))
             self.planned = set(self.read('limit').split())
+            self.plays = playbook.get_plays()
         except Exception as error:
             self.refuse('the secrets of this run can not be collected (%s)' % type(error).__name__)
         if self.disabled:
@@ -114,6 +118,7 @@ class CallbackModule(CallbackBase):
             self.refuse('the hosts of a play can not be told (%s)' % type(error).__name__)
         if others:
             self.refuse('the limit matches hosts that are not in the plan: %s' % ', '.join(others))
+        self.reached.setdefault(play._uuid, set()).update(host.get_name() for host in hosts)
         self.emit('play', name=play.get_name())
 
     def v2_playbook_on_no_hosts_matched(self):
@@ -171,4 +176,24 @@ class CallbackModule(CallbackBase):
         self.report(result, 'unreachable', getattr(result._task, 'ignore_unreachable', False))
 
     def v2_playbook_on_stats(self, stats):
-        self.emit('recap', hosts={host: stats.summarize(host) for host in sorted(stats.processed)})
+        hosts = {host: stats.summarize(host) for host in sorted(stats.processed)}
+        try:
+            finished = self.finished(hosts)
+        except Exception:
+            finished = []  # Nothing is proved: a retry does every host again.
+        self.emit('recap', hosts=hosts, finished=finished)
+
+    def finished(self, hosts):
+        """The hosts that came to the end of every play, of those in the recap.
+
+        A recap without failures does not say so: any_errors_fatal, run_once and max_fail_percentage end a play for
+        hosts that are well, a batch of which every host failed ends the playbook, and the next batches never begin.
+        """
+        if not self.plays or self.plays[-1]._uuid not in self.reached:
+            return []
+        managers = [found for found in gc.get_objects() if type(found) is TaskQueueManager]
+        given_up = {host for manager in managers for host in (*manager._failed_hosts, *manager._unreachable_hosts)}
+        left = set(hosts) - given_up if managers else set()
+        if self.plays[-1].serial:
+            left &= self.reached[self.plays[-1]._uuid]
+        return sorted(left)

@@ -67,6 +67,8 @@ pub enum Body {
     Recap {
         /// Host → counts.
         hosts: BTreeMap<String, Counts>,
+        /// Hosts on which every play came to its end, as far as that can be proved.
+        finished: BTreeSet<String>,
     },
 }
 
@@ -147,6 +149,8 @@ pub struct Story {
     pub refused: Option<String>,
     /// The counts at the end; `None` where no recap was seen.
     pub recap: Option<BTreeMap<Host, Recap>>,
+    /// Hosts on which every play came to its end.
+    pub finished: BTreeSet<String>,
     /// Hosts in the recap whose names are none.
     pub strange_hosts: Vec<String>,
     /// Results of tasks in order: all but plain `ok` and `skipped`.
@@ -196,7 +200,10 @@ impl Story {
                 self.running.insert(host, task);
             }
             Body::Host(result) => self.take_result(result),
-            Body::Recap { hosts } => self.take_recap(hosts),
+            Body::Recap { hosts, finished } => {
+                self.take_recap(hosts);
+                self.finished = finished;
+            }
         }
     }
 

@@ -78,6 +78,7 @@ pub fn outcome(seen: &Seen) -> Outcome {
         recap: seen.story.recap.clone().unwrap_or_default(),
         changed: changed(seen.story),
         failure,
+        finished: if verdict == Verdict::Failed { finished(seen).cloned().collect() } else { Vec::new() },
         interrupted: if cut_off { interrupted(seen) } else { Vec::new() },
         duration_ms: seen.duration_ms,
         usage: seen.usage,
@@ -104,6 +105,7 @@ pub fn not_started(reason: String, planned: &[Host]) -> Outcome {
             not_started: planned.iter().map(Host::to_string).collect(),
             retry_safe: true,
         }),
+        finished: Vec::new(),
         interrupted: Vec::new(),
         duration_ms: 0,
         usage: None,
@@ -164,6 +166,16 @@ fn why_failed(seen: &Seen) -> Option<String> {
         Exit::Status(code) => Some(format!("every host is well, but ansible-playbook ended with status {code}")),
         Exit::Signalled => Some("every host is well, but ansible-playbook was ended by a signal".to_owned()),
     }
+}
+
+/// The hosts of the order that a failed run is proved to have finished. Where no host failed, what failed was the
+/// playbook itself, and nothing is proved.
+fn finished<'a>(seen: &'a Seen) -> impl Iterator<Item = &'a Host> {
+    let recap = seen.story.recap.as_ref().filter(|recap| recap.values().any(|counts| !is_well(counts)));
+    let is_finished = move |host: &&Host| {
+        seen.story.finished.contains(host.as_str()) && recap.is_some_and(|recap| recap.get(*host).is_some_and(is_well))
+    };
+    seen.planned.iter().filter(is_finished)
 }
 
 fn is_well(counts: &Recap) -> bool {
@@ -238,8 +250,7 @@ fn retry_safe(seen: &Seen, cut_off: bool) -> bool {
     if cut_off && !seen.story.touched.is_empty() {
         return false;
     }
-    let finished =
-        |host: &str| seen.story.recap.iter().flatten().any(|(other, counts)| other.as_str() == host && is_well(counts));
+    let finished = |host: &str| finished(seen).any(|other| other.as_str() == host);
     !seen.story.results.iter().any(|result| {
         let module = result.action.rsplit('.').next().unwrap_or_default();
         NOT_IDEMPOTENT.contains(&module)

@@ -30,6 +30,7 @@ fn result(host: &str, task: &str, action: &str, status: &str) -> serde_json::Val
 }
 
 fn recap(hosts: &[(&str, u32, u32, u32)]) -> serde_json::Value {
+    let finished: Vec<&str> = hosts.iter().filter(|(_, failed, ..)| *failed == 0).map(|(host, ..)| *host).collect();
     let hosts: serde_json::Map<String, serde_json::Value> = hosts
         .iter()
         .map(|(host, failures, unreachable, rescued)| {
@@ -38,7 +39,7 @@ fn recap(hosts: &[(&str, u32, u32, u32)]) -> serde_json::Value {
             ((*host).to_owned(), counts)
         })
         .collect();
-    json!({ "event": "recap", "hosts": hosts })
+    json!({ "event": "recap", "hosts": hosts, "finished": finished })
 }
 
 fn secrets() -> serde_json::Value {

@@ -145,6 +145,7 @@ pub(crate) fn unstarted(verdict: Verdict, reason: String, work: &dyn Work) -> Ou
         recap: Default::default(),
         changed: Vec::new(),
         failure: None,
+        finished: Vec::new(),
         interrupted: Vec::new(),
         duration_ms: 0,
         usage: None,

@@ -100,6 +100,10 @@ pub enum Action {
         step: Name,
         /// The attempt's number.
         attempt: u32,
+        /// Its state now.
+        from: AttemptState,
+        /// The agent that is to do it: another one where one is there.
+        agent: Name,
     },
     /// The agent fell silent after the grant.
     Lose {
@@ -244,14 +248,15 @@ fn refuse(facts: &RequestFacts, blob: &Oid, reason: RefusalReason, draft: &mut D
     if let Some(offer) = state::open_offer(facts) {
         // An edit inside the merge is offered afresh, and the refused offer itself is never opened again.
         if &offer.plan_oid == blob || reason == RefusalReason::EditedInMerge {
-            draft.actions.push(Action::Close { plan: offer.plan_oid.clone(), state: closed_as(reason) });
+            draft.actions.push(Action::Close { plan: offer.plan_oid.clone(), state: closed_as(reason, &facts.file) });
         }
     }
 }
 
-fn closed_as(reason: RefusalReason) -> OfferState {
+fn closed_as(reason: RefusalReason, request: &RequestFile) -> OfferState {
     match reason {
         RefusalReason::Stale => OfferState::Stale,
+        RefusalReason::Edited if *request == RequestFile::Absent => OfferState::Withdrawn,
         RefusalReason::Edited => OfferState::Edited,
         RefusalReason::Expired => OfferState::Expired,
         RefusalReason::NotOffered
@@ -281,6 +286,9 @@ fn keep_offer(facts: &RequestFacts, world: &World, freshness: Freshness, draft: 
         draft.actions.push(close(OfferState::Edited));
     } else if facts.replan_after.is_some_and(|after| offer.revision() <= after) {
         draft.actions.push(close(OfferState::ChangeAskedFor));
+    } else if let Some(edit) = edit_to_take(facts, offer) {
+        // Before its time or its ground is judged: what a person wrote is offered afresh, on the ground of now.
+        draft.actions.push(edit);
     } else if freshness == Freshness::Stale {
         draft.actions.push(close(OfferState::Stale));
     } else if world.now > offer.plan.metadata.expires {
@@ -299,16 +307,21 @@ fn keep_branch(facts: &RequestFacts, offer: &Offer, draft: &mut Draft) {
         (None, Some(_)) => {
             draft.actions.push(Action::Close { plan: offer.plan_oid.clone(), state: OfferState::Rejected });
         }
-        (Some(branch), Some(_)) if branch.plan.as_ref() != Some(&offer.plan_oid) => {
-            let judged = facts.unplanned.as_ref().is_some_and(
-                |unplanned| matches!(&unplanned.reason, Blocked::Edit { blob, .. } if blob == &branch.plan),
-            );
-            if !judged {
-                draft.actions.push(Action::TakeEdit { tip: branch.tip.clone(), blob: branch.plan.clone() });
-            }
-        }
         (Some(_), Some(_)) => {}
     }
+}
+
+/// The edit of a shown offer on its branch, where nobody has judged it yet.
+fn edit_to_take(facts: &RequestFacts, offer: &Offer) -> Option<Action> {
+    let branch = facts.plan_branch.as_ref().filter(|_| offer.branch_commit.is_some())?;
+    if branch.plan.as_ref() == Some(&offer.plan_oid) {
+        return None;
+    }
+    let judged = facts
+        .unplanned
+        .as_ref()
+        .is_some_and(|unplanned| matches!(&unplanned.reason, Blocked::Edit { blob, .. } if blob == &branch.plan));
+    (!judged).then(|| Action::TakeEdit { tip: branch.tip.clone(), blob: branch.plan.clone() })
 }
 
 /// Asks for a plan where the state says `planning`, or where what blocked it may have changed.
@@ -337,10 +350,10 @@ fn want_plan(facts: &RequestFacts, world: &World, draft: &mut Draft) {
     }
 }
 
-/// Whether the last offer was a person's edit that was withdrawn since its request or what it read changed: a person
-/// decides what follows.
+/// Whether the last offer was a person's edit that was withdrawn since its request or what it read changed, or its time
+/// was over: a person decides what follows.
 pub fn last_was_edited_by_person(facts: &RequestFacts) -> bool {
-    let withdrawn = [OfferState::Stale, OfferState::Edited];
+    let withdrawn = [OfferState::Stale, OfferState::Edited, OfferState::Expired];
     facts.offers.last().is_some_and(|last| last.by_person() && withdrawn.contains(&last.state))
         && facts.replan_after.is_none()
 }
@@ -413,17 +426,16 @@ fn end_early(run: &Run, state: RunState, draft: &mut Draft) {
     draft.actions.push(Action::Finish { state });
 }
 
-/// R4: a silent agent's attempts go back to `ordered` before a grant, and become `lost` after one.
+/// R4: a silent agent's attempts go back to `ordered` before a grant, and become `lost` after one. Silence counts from
+/// when the reconciler last began to listen: while it was deaf, nobody was silent.
 fn notice_silence(run: &Run, world: &World, draft: &mut Draft) {
     let silence = i64::from(world.policy.agent_silence_secs);
     for attempt in run.attempts.iter().filter(|attempt| state::is_live(attempt.state)) {
         let agent = world.agents.get(&attempt.agent);
         let same_life = agent.is_some_and(|agent| attempt.boot.as_ref().is_none_or(|boot| boot == &agent.boot));
-        let silent = agent.is_none_or(|agent| world.now > agent.heard.plus_secs(silence));
-        if same_life && !silent {
-            if let Some(agent) = agent {
-                draft.look(agent.heard.plus_secs(silence + 1));
-            }
+        let silent_at = agent.map(|agent| agent.heard.max(world.listening_since).plus_secs(silence));
+        if same_life && let Some(at) = silent_at.filter(|at| *at >= world.now) {
+            draft.look(at.plus_secs(1));
             continue;
         }
         let (step, number) = (attempt.step.clone(), attempt.number);
@@ -431,14 +443,25 @@ fn notice_silence(run: &Run, world: &World, draft: &mut Draft) {
             AttemptState::Granted | AttemptState::Started => {
                 draft.actions.push(Action::Lose { step, attempt: number, from: attempt.state });
             }
-            AttemptState::Claimed => draft.actions.push(Action::Reorder { step, attempt: number }),
-            AttemptState::Ordered
-            | AttemptState::Succeeded
-            | AttemptState::Failed
-            | AttemptState::Cancelled
-            | AttemptState::Lost => {}
+            AttemptState::Ordered | AttemptState::Claimed => draft.actions.extend(reorder(attempt, run, world)),
+            AttemptState::Succeeded | AttemptState::Failed | AttemptState::Cancelled | AttemptState::Lost => {}
         }
     }
+}
+
+/// What its agent will not begin goes to one that is there. An order stays with an agent that is away where no other
+/// one is: it may come back.
+fn reorder(attempt: &Attempt, run: &Run, world: &World) -> Option<Action> {
+    let agent = match state::online_agent(world, run) {
+        Some(online) => online.clone(),
+        None => attempt.agent.clone(),
+    };
+    (attempt.state == AttemptState::Claimed || agent != attempt.agent).then(|| Action::Reorder {
+        step: attempt.step.clone(),
+        attempt: attempt.number,
+        from: attempt.state,
+        agent,
+    })
 }
 
 fn cancel_run(run: &Run, draft: &mut Draft) {
@@ -531,8 +554,21 @@ fn go_on(facts: &RequestFacts, run: &Run, world: &World, draft: &mut Draft) {
     }
 }
 
+/// What follows when a person has said of every lost attempt of a run whether its work is done: another round, where
+/// what was approved with it may go on, or the state in which the run has ended.
+pub fn after_resolving(run: &Run) -> Option<RunState> {
+    let done = run.plan.spec.steps.iter().all(|step| step_succeeded(run, &step.id));
+    let badly = run.attempts.iter().any(|attempt| attempt.round == run.round && ended_badly(attempt));
+    match (done, run.cancel, badly) {
+        (true, ..) => Some(RunState::Succeeded),
+        (false, true, _) => Some(RunState::Cancelled),
+        (false, false, true) => Some(RunState::Failed),
+        (false, false, false) => None,
+    }
+}
+
 /// Why a finished run can't be retried as it is; `None` when it can.
-pub fn retry_refused(run: &Run, world: &World, freshness: Freshness) -> Option<String> {
+pub fn retry_refused(facts: &RequestFacts, run: &Run, world: &World, freshness: Freshness) -> Option<String> {
     match run.state {
         None => return Some("it is not over yet".to_owned()),
         Some(RunState::Succeeded) => return Some("it succeeded".to_owned()),
@@ -541,12 +577,20 @@ pub fn retry_refused(run: &Run, world: &World, freshness: Freshness) -> Option<S
     if run.attempts.iter().any(|attempt| attempt.state == AttemptState::Lost) {
         return Some("an attempt is lost: look at the host first, then `chiffon resolve`".to_owned());
     }
+    not_as_planned(facts, run, world, freshness).map(|why| format!("{why}: ask for a new plan"))
+}
+
+/// Why a run's plan may not be begun again: what it was made for is not as it was, or its time is over.
+pub fn not_as_planned(facts: &RequestFacts, run: &Run, world: &World, freshness: Freshness) -> Option<&'static str> {
+    if !facts.is_of_now(&run.plan) {
+        return Some("its request has changed since");
+    }
     if world.now > run.plan.metadata.expires {
-        return Some("its plan has expired: ask for a new one".to_owned());
+        return Some("its plan has expired");
     }
     match freshness {
         Freshness::Fresh => None,
-        Freshness::Stale => Some("what its plan reads has changed: ask for a new one".to_owned()),
-        Freshness::Unknown => Some("the infra repository can't be read now".to_owned()),
+        Freshness::Stale => Some("what its plan reads has changed"),
+        Freshness::Unknown => Some("the infra repository can't be read now"),
     }
 }

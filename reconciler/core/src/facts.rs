@@ -346,7 +346,7 @@ pub struct Run {
     pub approval: ApprovalRecord,
     /// When the approval was seen.
     pub approved_at: Timestamp,
-    /// 1, and one more with each retry; `result-<round>.yaml` is written at the end of each.
+    /// 1, and one more with each retry.
     pub round: u32,
     /// A person asked to stop.
     pub cancel: bool,
@@ -412,23 +412,17 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// The hosts on which this attempt brought the step to its end.
-    ///
-    /// A host is finished when the attempt succeeded, or when the recap names it without a failure. Without a
-    /// recap nobody can know, and no host counts.
+    /// The hosts on which this attempt brought the step to its end: all of them where it succeeded, and where it failed
+    /// those of which its agent can prove it. A recap without failures proves nothing: a play that was broken off leaves
+    /// the others' counts clean.
     pub fn finished_hosts(&self) -> Vec<&Host> {
-        if self.state == AttemptState::Succeeded {
-            return self.hosts.iter().collect();
+        match (self.state, &self.outcome) {
+            (AttemptState::Succeeded, _) => self.hosts.iter().collect(),
+            (AttemptState::Failed, Some(outcome)) => {
+                self.hosts.iter().filter(|host| outcome.finished.contains(*host)).collect()
+            }
+            _ => Vec::new(),
         }
-        if self.state != AttemptState::Failed {
-            return Vec::new();
-        }
-        let Some(outcome) = &self.outcome else { return Vec::new() };
-        let clean = |host: &&Host| {
-            outcome.recap.get(*host).is_some_and(|recap| recap.failed == 0 && recap.unreachable == 0)
-                && !outcome.interrupted.contains(*host)
-        };
-        self.hosts.iter().filter(clean).collect()
     }
 }
 
@@ -437,6 +431,8 @@ impl Attempt {
 pub struct World {
     /// The time.
     pub now: Timestamp,
+    /// Since when agents have been listened to without a break: what they said before may still be unheard.
+    pub listening_since: Timestamp,
     /// The tip of the infra repository's branch; absent where it can't be read.
     pub infra: Option<Oid>,
     /// Held host locks: host → holder.

@@ -10,7 +10,10 @@ mod policy;
 pub mod risk;
 mod state;
 
-pub use decide::{Action, Decision, Freshness, decide, last_was_edited_by_person, retry_refused, step_succeeded};
+pub use decide::{
+    Action, Decision, Freshness, after_resolving, decide, last_was_edited_by_person, not_as_planned, retry_refused,
+    step_succeeded,
+};
 pub use gate::{Approval, Verdict, gate, refused_name, refused_value, touched_hosts, touches};
 pub use policy::Policy;
 pub use state::{PlanningReason, State, Waiting, online_agent, open_offer, state, waiting};

@@ -244,7 +244,11 @@ fn finished_now(facts: &RequestFacts) -> Option<State> {
 fn valid(facts: &RequestFacts, oid: &chiffon_schemas::Oid) -> State {
     if let Some(offer) = open_offer(facts) {
         // The driver closes an outdated offer in the same tick; until then it is already being planned anew.
-        return if facts.is_of_now(&offer.plan) { State::Proposed } else { State::Planning(PlanningReason::Edited) };
+        if !facts.is_of_now(&offer.plan) {
+            return State::Planning(PlanningReason::Edited);
+        }
+        // A follow-up does not undo the failure: it is named beside it.
+        return finished_now(facts).filter(|state| *state == State::Failed).unwrap_or(State::Proposed);
     }
     if facts.replan_after.is_some() {
         return State::Planning(PlanningReason::ChangeAskedFor);

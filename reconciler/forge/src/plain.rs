@@ -1,6 +1,6 @@
 //! The plain repository: plan branches, and what git says about an approval.
 
-use chiffon_core::facts::{Offer, PlanBranch};
+use chiffon_core::facts::{Offer, PlanBranch, RequestFacts};
 use chiffon_requests::{Edit, Expect, RefName, Repo, Signature};
 use chiffon_schemas::{Name, Oid, RepoPath, Timestamp};
 
@@ -73,17 +73,32 @@ impl Plain {
         Ok(there.map(|entry| entry.oid) != shown.map(|entry| entry.oid))
     }
 
-    /// Moves the plan branch to the proposal. Harmless when repeated: a branch that shows it already stays.
+    /// Whether Chiffon itself wrote a commit of a request's plan branch, or it is on `main` and so lost to nobody.
     ///
     /// # Errors
-    /// The repository failed, or has no `main`.
-    pub fn show(&self, proposal: &Proposal) -> Result<Oid, Error> {
+    /// The repository failed.
+    pub fn is_ours(&self, tip: &Oid, facts: &RequestFacts) -> Result<bool, Error> {
+        if facts.offers.iter().any(|offer| offer.branch_commit.as_ref() == Some(tip)) {
+            return Ok(true);
+        }
+        let main = RefName::branch("main").expect("a constant branch name");
+        match self.repo.reference(&main)? {
+            Some(main) => Ok(self.repo.is_ancestor(tip, &main)?),
+            None => Ok(false),
+        }
+    }
+
+    /// Moves the plan branch from where it was `seen` to the proposal. Harmless when repeated: a branch that shows it
+    /// already stays.
+    ///
+    /// # Errors
+    /// The repository failed, has no `main`, or somebody moved the branch.
+    pub fn show(&self, proposal: &Proposal, seen: Option<&Oid>) -> Result<Oid, Error> {
         let branch = RefName::plan_branch(&proposal.name);
-        let tip = self.repo.reference(&branch)?;
-        if let Some(tip) = &tip
-            && self.repo.blob_at(tip, &proposal.path)?.is_some_and(|entry| entry.oid == proposal.plan_oid)
+        if let Some(tip) = self.repo.reference(&branch)?
+            && self.repo.blob_at(&tip, &proposal.path)?.is_some_and(|entry| entry.oid == proposal.plan_oid)
         {
-            return Ok(tip.clone());
+            return Ok(tip);
         }
         let main = RefName::branch("main").expect("a constant branch name");
         let base = match &proposal.on_top_of {
@@ -92,7 +107,7 @@ impl Plain {
         };
         let edit = Edit {
             branch,
-            expect: tip.map_or(Expect::New, Expect::Tip),
+            expect: seen.cloned().map_or(Expect::New, Expect::Tip),
             parents: Some(vec![base.clone()]),
             base: Some(base),
             changes: changes(proposal),
@@ -104,16 +119,16 @@ impl Plain {
         Ok(self.repo.commit(&edit)?.commit)
     }
 
-    /// Removes a plan branch; harmless when it is gone.
+    /// Removes a plan branch that was `seen` there; harmless when it is gone.
     ///
     /// # Errors
-    /// The repository failed.
-    pub fn remove(&self, name: &Name) -> Result<(), Error> {
+    /// The repository failed, or somebody moved the branch.
+    pub fn remove(&self, name: &Name, seen: &Oid) -> Result<(), Error> {
         let branch = RefName::plan_branch(name);
-        if let Some(tip) = self.repo.reference(&branch)? {
-            self.repo.delete_ref(&branch, &tip)?;
+        match self.repo.reference(&branch)? {
+            Some(_) => Ok(self.repo.delete_ref(&branch, seen)?),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// The commit of `main` that approved an offer, and whom it names as its committer.

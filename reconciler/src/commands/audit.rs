@@ -19,6 +19,7 @@ const STATUSES: [&str; 4] = ["succeeded", "failed", "cancelled", "lost"];
 /// A filter is no such thing, or the store failed.
 pub async fn run(args: &cli::Audit, desk: &Desk, output: &Output) -> Result<Exit> {
     let filter = EventFilter {
+        run: None,
         request: None,
         service: args.service.clone(),
         host: args.host.as_deref().map(Host::parse).transpose()?,

@@ -126,7 +126,7 @@ fn hooks(config: &Config) -> Check {
 fn infra(home: &Home, environment: &Environment, config: &Config) -> Check {
     let what = "infra repository";
     let spec = &config.spec.infra;
-    let (repo, tip) = match mirror::refresh(home, config, environment) {
+    let (repo, tip) = match mirror::refresh(home, config, environment, &chiffon_requests::StopFlag::default()) {
         Ok(found) => found,
         Err(reason) => return bad(what, reason, "mend `infra` in chiffon.yaml, or the access of this user"),
     };

@@ -201,6 +201,8 @@ impl Desk {
         let cursor = self.store.cursor(self.repository).await?;
         let world = World {
             now: crate::environment::now(),
+            // Only the reconciler judges silence.
+            listening_since: crate::environment::now(),
             infra: cursor.infra,
             locks: self.store.locks(self.repository).await?,
             agents: self.store.agents().await?,

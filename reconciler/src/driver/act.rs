@@ -22,18 +22,14 @@ impl Driver {
             Action::TakeEdit { tip: _, blob } => self.take_edit(facts, world, blob).await,
             Action::Show { plan } => self.show(facts, &plan).await,
             Action::Close { plan, state } => self.close(facts, &plan, state).await,
-            Action::RemoveBranch => {
-                self.drain_audit().await?;
-                blocking(|| self.plain.remove(&facts.name))?;
-                Ok(true)
-            }
+            Action::RemoveBranch => self.remove_branch(facts).await,
             Action::Approve { plan } => self.approve(facts, &plan).await,
             Action::Refuse { blob, reason } => self.refuse(facts, blob, reason).await,
             Action::Order { step, attempt, hosts, agent } => self.order(facts, &step, attempt, hosts, agent).await,
             Action::Grant { step, attempt } => self.grant(facts, world, &step, attempt).await,
             Action::Drop { step, attempt, from } => self.drop_attempt(facts, &step, attempt, from).await,
             Action::Stop { step, attempt } => self.stop(facts, &step, attempt).await,
-            Action::Reorder { step, attempt } => self.reorder(facts, &step, attempt).await,
+            Action::Reorder { step, attempt, from, agent } => self.reorder(facts, &step, attempt, from, agent).await,
             Action::Lose { step, attempt, from } => self.lose(facts, &step, attempt, from).await,
             Action::Finish { state } => self.finish(facts, state, false).await,
             Action::Void { reason } => self.void(facts, reason).await,
@@ -55,14 +51,51 @@ impl Driver {
         // The record comes before anything that a reviewer can see.
         self.drain_audit().await?;
         let proposal = self.proposal(facts, offer).await?;
-        let commit = blocking(|| self.plain.show(&proposal))?;
+        if proposal.on_top_of.is_none() {
+            self.keep_foreign_tip(facts).await?;
+        }
+        let seen = facts.plan_branch.as_ref().map(|branch| &branch.tip);
+        let commit = blocking(|| self.plain.show(&proposal, seen))?;
         crash_point("plan-branch-moved");
         self.apply(Change::OfferShown { name: facts.name.clone(), plan: plan.clone(), commit }, &[]).await?;
         Ok(true)
     }
 
+    /// Removes a plan branch that shows nothing any more. What somebody else committed there is kept and named first.
+    async fn remove_branch(&mut self, facts: &RequestFacts) -> Result<bool, Error> {
+        let Some(branch) = &facts.plan_branch else { return Ok(false) };
+        self.keep_foreign_tip(facts).await?;
+        self.drain_audit().await?;
+        blocking(|| self.plain.remove(&facts.name, &branch.tip))?;
+        Ok(true)
+    }
+
+    /// Keeps a commit of somebody else's that a plan branch is about to lose, under a reference of its own, and says so.
+    async fn keep_foreign_tip(&mut self, facts: &RequestFacts) -> Result<(), Error> {
+        let Some(branch) = &facts.plan_branch else { return Ok(()) };
+        let known = blocking(|| self.plain.is_ours(&branch.tip, facts))?;
+        if known {
+            return Ok(());
+        }
+        let kept = blocking(|| self.requests.keep(&facts.name, &branch.tip))?;
+        let summary = format!(
+            "{}: a commit on its plan branch was not offered: {} is kept as {kept}",
+            facts.name,
+            branch.tip.short()
+        );
+        let detail = json!({ "commit": branch.tip, "reference": kept.as_str() });
+        let event = events::about(facts, kind::KEPT, summary, detail, environment::now());
+        self.apply(Change::Noted, &[event]).await?;
+        Ok(())
+    }
+
     pub(super) async fn close(&mut self, facts: &RequestFacts, plan: &Oid, state: OfferState) -> Result<bool, Error> {
         let Some(offer) = facts.offers.iter().find(|offer| &offer.plan_oid == plan) else { return Ok(false) };
+        // A merge that takes its branch away moves `main` first: what is missing on the branch may be there by now.
+        if state == OfferState::Rejected && self.main_moved().await? {
+            self.looks.insert(facts.name.clone(), environment::now());
+            return Ok(false);
+        }
         let summary = format!("{}: offer {} closed: {}", facts.name, offer.revision(), state.as_str());
         let event = events::about_offer(
             facts,
@@ -88,7 +121,7 @@ impl Driver {
     /// Approves: judges once more by the gate, pins the commit, and creates the run.
     async fn approve(&mut self, facts: &RequestFacts, plan: &Oid) -> Result<bool, Error> {
         let Some(offer) = facts.offers.iter().find(|offer| &offer.plan_oid == plan) else { return Ok(false) };
-        if let Some(reasons) = self.denied(offer)? {
+        if let Some(reasons) = self.denied(facts, offer)? {
             tracing::warn!(request = %facts.name, ?reasons, "the gate denies what was merged");
             self.refuse(facts, plan.clone(), RefusalReason::Denied).await?;
             return self.close(facts, plan, OfferState::Refused).await;
@@ -133,12 +166,25 @@ impl Driver {
         }
     }
 
+    /// Whether `main` is elsewhere than where it was last read.
+    async fn main_moved(&self) -> Result<bool, Error> {
+        let main = blocking(|| self.requests.reference(&self.main()))?;
+        Ok(main != self.store.cursor(self.repository).await?.main)
+    }
+
     /// Why the gate denies an offer now, against the catalogue of the commit that it pins.
-    fn denied(&mut self, offer: &Offer) -> Result<Option<Vec<String>>, Error> {
-        let catalogue = match self.catalogue_at(&offer.plan.spec.infra.commit) {
-            Ok(catalogue) => catalogue,
-            Err(reason) => return Ok(Some(vec![reason])),
-        };
+    ///
+    /// # Errors
+    /// The catalogue can't be read, which says nothing about the plan: it is judged once it can.
+    fn denied(&mut self, facts: &RequestFacts, offer: &Offer) -> Result<Option<Vec<String>>, Error> {
+        let commit = &offer.plan.spec.infra.commit;
+        let catalogue = self.catalogue_at(commit).map_err(|reason| {
+            Error::Infra(format!(
+                "the merged plan of {} is not judged yet: infra commit {}: {reason}",
+                facts.name,
+                commit.short()
+            ))
+        })?;
         match gate(&offer.plan, &catalogue, &self.config.policy, Approval::Merged) {
             Verdict::Deny { reasons } => Ok(Some(reasons)),
             Verdict::Allow { .. } | Verdict::NeedsPerson { .. } => Ok(None),
@@ -231,12 +277,19 @@ impl Driver {
         Ok(false)
     }
 
-    async fn reorder(&mut self, facts: &RequestFacts, step: &Name, number: u32) -> Result<bool, Error> {
+    async fn reorder(
+        &mut self,
+        facts: &RequestFacts,
+        step: &Name,
+        number: u32,
+        from: AttemptState,
+        agent: Name,
+    ) -> Result<bool, Error> {
         let Some(run) = &facts.run else { return Ok(false) };
         let Some(attempt) = run.attempts_of(step).find(|attempt| attempt.number == number) else { return Ok(false) };
         let Some(order) = order_of(run, step, number, &attempt.hosts) else { return Ok(false) };
-        let change = moved(&order.key, AttemptState::Claimed, AttemptState::Ordered);
-        let messages = [(attempt.agent.clone(), ToAgent::Order(Box::new(order)))];
+        let change = Change::Reordered { key: order.key.clone(), from, agent: agent.clone() };
+        let messages = [(agent, ToAgent::Order(Box::new(order)))];
         self.store.apply(self.repository, change, &[], &messages, environment::now()).await?;
         Ok(true)
     }

@@ -3,7 +3,10 @@
 //! Messages may come twice, late or out of order. Each is checked against the store, which is the only authority, and
 //! changes at most what its fence allows.
 
+use std::collections::BTreeSet;
+
 use chiffon_core::facts::{AgentFacts, Attempt, RequestFacts, Run};
+use chiffon_schemas::crash::crash_point;
 use chiffon_schemas::{
     AgentMessage, AttemptKey, AttemptState, BootId, FromAgent, Hello, LogDigest, Name, Outcome, Report, ReportBody,
     RunState, Settled, ToAgent, Verdict,
@@ -20,27 +23,37 @@ use crate::events::{self, kind};
 const RELAY_BATCH: u32 = 64;
 
 impl Driver {
-    /// Publishes what waits in the outbox; a row is marked only when the bus has confirmed it.
+    /// Publishes what waits in the outbox; a row is marked only when the bus has confirmed it. What an agent can't be
+    /// sent now waits with all that follows it for that agent, and holds up nobody else.
     pub(super) async fn relay(&mut self) -> Result<(), Error> {
+        let mut after = 0;
+        let mut unreached: BTreeSet<Name> = BTreeSet::new();
         loop {
-            let waiting = self.store.outgoing(RELAY_BATCH).await?;
-            if waiting.is_empty() {
-                return Ok(());
-            }
-            let mut sent = Vec::new();
-            for outgoing in &waiting {
+            let waiting = self.store.outgoing(after, RELAY_BATCH).await?;
+            let Some(last) = waiting.last() else { return Ok(()) };
+            after = last.id;
+            let (mut sent, mut ordered) = (Vec::new(), false);
+            for outgoing in waiting {
+                if unreached.contains(&outgoing.agent) {
+                    continue;
+                }
                 match self.hub.send(&outgoing.agent, &outgoing.message).await {
-                    Ok(()) => sent.push(outgoing.id),
+                    Ok(()) => {
+                        sent.push(outgoing.id);
+                        ordered |= matches!(outgoing.message, ToAgent::Order(_));
+                    }
                     Err(error) => {
                         tracing::debug!(agent = %outgoing.agent, %error, "not published yet");
-                        break;
+                        unreached.insert(outgoing.agent);
                     }
                 }
             }
-            if sent.is_empty() {
-                return Ok(());
+            if !sent.is_empty() {
+                self.store.sent(&sent).await?;
             }
-            self.store.sent(&sent).await?;
+            if ordered {
+                crash_point("order-relayed");
+            }
         }
     }
 
@@ -54,7 +67,7 @@ impl Driver {
             AgentMessage::Hello(hello) => self.hello(agent, boot, hello).await.map(|()| true),
             AgentMessage::Heartbeat => self.heard(&agent, &boot).await.map(|()| false),
             AgentMessage::Claim { key } => self.claim(&agent, boot, key).await,
-            AgentMessage::Decline { key, reason } => self.decline(&key, &reason).await.map(|()| true),
+            AgentMessage::Decline { key, reason } => self.decline(&agent, &boot, &key, &reason).await.map(|()| true),
             AgentMessage::Report(report) => self.report(&agent, report).await,
         }
     }
@@ -68,9 +81,25 @@ impl Driver {
         };
         self.apply(Change::AgentHeard { agent: agent.clone(), facts }, &[]).await?;
         for settled in &hello.settled {
-            self.settle_attempt(settled).await?;
+            self.settle_attempt(&agent, &boot, settled).await?;
         }
-        Ok(())
+        self.order_again(&agent).await
+    }
+
+    /// Sends the orders that an agent has not claimed. What it was sent before may have died with its earlier life,
+    /// before it reached the journal; an order that it has already is one that it passes over.
+    async fn order_again(&mut self, agent: &Name) -> Result<(), Error> {
+        let mut orders = Vec::new();
+        for name in self.store.active(self.repository).await? {
+            let Some(facts) = self.store.facts(self.repository, &name).await? else { continue };
+            let Some(run) = facts.run.filter(|run| run.state.is_none()) else { continue };
+            let unclaimed = |attempt: &&Attempt| attempt.state == AttemptState::Ordered && &attempt.agent == agent;
+            for attempt in run.attempts.iter().filter(unclaimed) {
+                let order = super::act::order_of(&run, &attempt.step, attempt.number, &attempt.hosts);
+                orders.extend(order.map(|order| (agent.clone(), ToAgent::Order(Box::new(order)))));
+            }
+        }
+        Ok(self.store.send(&orders, environment::now()).await?)
     }
 
     async fn heard(&mut self, agent: &Name, boot: &BootId) -> Result<(), Error> {
@@ -85,8 +114,12 @@ impl Driver {
 
     /// What a returning journal says of an attempt: one that never started may be ordered again, one that started and
     /// did not report its end is lost until a person looks.
-    async fn settle_attempt(&mut self, settled: &Settled) -> Result<(), Error> {
+    async fn settle_attempt(&mut self, agent: &Name, boot: &BootId, settled: &Settled) -> Result<(), Error> {
         let Some((facts, run, attempt)) = self.attempt(&settled.key).await? else { return Ok(()) };
+        // What this very life was granted came after its hello, which is only heard again.
+        if &attempt.agent != agent || attempt.boot.as_ref() == Some(boot) {
+            return Ok(());
+        }
         let same_fence = settled.fence.is_none() || settled.fence == attempt.fence;
         if !same_fence {
             return Ok(());
@@ -105,16 +138,10 @@ impl Driver {
         if settled.started || !settled.clean {
             return Ok(());
         }
-        // The journal proves that nothing ran. A run that goes on gets the same attempt again; one that was closed
-        // as lost in the meantime stays closed, without the lock.
+        // The journal proves that nothing ran. A run that goes on gets the same attempt again, once all is settled; one
+        // that was closed as lost in the meantime stays closed, without the lock.
         let to = if run.state.is_none() { AttemptState::Ordered } else { AttemptState::Failed };
         self.apply(moved(&settled.key, AttemptState::Lost, to), &[]).await?;
-        if to == AttemptState::Ordered
-            && let Some(order) = super::act::order_of(&run, &attempt.step, attempt.number, &attempt.hosts)
-        {
-            let message = (attempt.agent.clone(), ToAgent::Order(Box::new(order)));
-            self.store.send(&[message], environment::now()).await?;
-        }
         if to == AttemptState::Failed {
             self.resettle(&settled.key).await?;
         }
@@ -172,10 +199,19 @@ impl Driver {
         self.relay().await
     }
 
-    async fn decline(&mut self, key: &AttemptKey, reason: &str) -> Result<(), Error> {
+    async fn decline(&mut self, agent: &Name, boot: &BootId, key: &AttemptKey, reason: &str) -> Result<(), Error> {
         let Some((facts, run, attempt)) = self.attempt(key).await? else { return Ok(()) };
-        // A declined grant was never started, as the agent itself says.
-        if !matches!(attempt.state, AttemptState::Ordered | AttemptState::Claimed | AttemptState::Granted) {
+        let may = match attempt.state {
+            AttemptState::Ordered => true,
+            // A declined grant was never started, as the life that it was given to says itself.
+            AttemptState::Claimed | AttemptState::Granted => attempt.boot.as_ref() == Some(boot),
+            AttemptState::Started
+            | AttemptState::Succeeded
+            | AttemptState::Failed
+            | AttemptState::Cancelled
+            | AttemptState::Lost => false,
+        };
+        if !may || &attempt.agent != agent {
             return Ok(());
         }
         let reason = events::one_line(reason);
@@ -290,10 +326,7 @@ impl Driver {
         let summary = format!("{}: a report of {agent} with fence {} was refused", facts.name, report.fence);
         let detail = json!({ "key": report.key, "fence": report.fence, "seq": report.seq });
         let event = events::about_run(&facts, &run, kind::STALE_FENCE, summary, detail, environment::now());
-        // The event stands alone; hearing of the agent is the change that carries it.
-        if let Some(known) = self.store.agents().await?.remove(agent) {
-            self.apply(Change::AgentHeard { agent: agent.clone(), facts: known }, &[event]).await?;
-        }
+        self.apply(Change::Noted, &[event]).await?;
         Ok(())
     }
 
@@ -346,6 +379,7 @@ fn declined(reason: String) -> Outcome {
         exit_code: None,
         recap: Default::default(),
         changed: Vec::new(),
+        finished: Vec::new(),
         interrupted: Vec::new(),
         duration_ms: 0,
         usage: None,

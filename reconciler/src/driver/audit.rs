@@ -113,10 +113,10 @@ fn files_of(event: &Event) -> Vec<(RepoPath, Option<Vec<u8>>)> {
     {
         files.push((at, None));
     }
-    if let (Some(result), Some(run), Some(round)) =
-        (detail("result"), &event.run, detail("round").and_then(|n| n.as_u64()))
+    if let (Some(result), Some(run), Some(number)) =
+        (detail("result"), &event.run, detail("number").and_then(|n| n.as_u64()))
     {
-        let at = path(format!("results/{year:04}-{month:02}/{day:02}/{run}/result-{round}.yaml"));
+        let at = path(format!("results/{year:04}-{month:02}/{day:02}/{run}/result-{number}.yaml"));
         let typed: Result<chiffon_schemas::RunResult, _> = serde_json::from_value(result.clone());
         let text = typed.map_or_else(|_| chiffon_schemas::to_yaml(result), |typed| chiffon_schemas::to_yaml(&typed));
         files.push((at, Some(text.into_bytes())));

@@ -1,7 +1,7 @@
 //! Commands that a person typed: taken from the store, carried out once, answered.
 
 use chiffon_core::facts::{OfferState, Pause, RequestFacts, Run, World};
-use chiffon_core::{Freshness, retry_refused};
+use chiffon_core::retry_refused;
 use chiffon_schemas::{AttemptState, Host, Name, RunState, Timestamp};
 use chiffon_store::Change;
 use serde::{Deserialize, Serialize};
@@ -177,14 +177,8 @@ impl Driver {
         let Some(run) = facts.run.as_ref().filter(|run| !run.voided) else {
             return refused(format!("{} has not run yet", facts.name));
         };
-        if !facts.is_of_now(&run.plan) {
-            return refused(format!(
-                "{} can't be retried: its request has changed since: ask for a new plan",
-                facts.name
-            ));
-        }
         let freshness = self.run_freshness(run, world);
-        if let Some(why) = retry_refused(run, world, freshness) {
+        if let Some(why) = retry_refused(facts, run, world, freshness) {
             return refused(format!("{} can't be retried: {why}", facts.name));
         }
         self.reopen(facts, run).await?;
@@ -254,14 +248,11 @@ impl Driver {
         if lost.is_empty() || run.state != Some(RunState::Lost) {
             return refused(format!("{} is not lost", facts.name));
         }
-        let as_planned = facts.is_of_now(&run.plan)
-            && world.now <= run.plan.metadata.expires
-            && self.run_freshness(run, world) == Freshness::Fresh;
-        if how == Resolution::Retry && !as_planned {
-            return refused(
-                "its request, or what its plan reads, has changed, or the plan has expired: resolve it with --failed and \
-                 ask for a new plan",
-            );
+        let freshness = self.run_freshness(run, world);
+        if how == Resolution::Retry
+            && let Some(why) = chiffon_core::not_as_planned(facts, run, world, freshness)
+        {
+            return refused(format!("{why}: resolve it with --failed and ask for a new plan"));
         }
         let to = if how == Resolution::Succeeded { AttemptState::Succeeded } else { AttemptState::Failed };
         for attempt in lost {
@@ -272,29 +263,15 @@ impl Driver {
         }
         let Some((facts, _)) = self.look_at(&facts.name).await? else { return refused("the request is gone") };
         let Some(run) = facts.run.as_ref() else { return refused("the run is gone") };
-        let finished = run.plan.spec.steps.iter().all(|step| chiffon_core::step_succeeded(run, &step.id));
-        match how {
-            Resolution::Retry => self.reopen(&facts, run).await?,
-            // The steps after it were approved with it and go on.
-            Resolution::Succeeded if !finished && goes_on(run) => self.reopen(&facts, run).await?,
-            Resolution::Succeeded | Resolution::Failed => {
-                let state = match (finished, run.cancel) {
-                    (true, _) => RunState::Succeeded,
-                    (false, true) => RunState::Cancelled,
-                    (false, false) => RunState::Failed,
-                };
+        match chiffon_core::after_resolving(run).filter(|_| how != Resolution::Retry) {
+            None => self.reopen(&facts, run).await?,
+            Some(state) => {
                 let change = Change::RunResolved { run: run.id.clone(), state };
                 self.record_end(&facts, run, state, change).await?;
             }
         }
         done(format!("{} is resolved", facts.name))
     }
-}
-
-/// Whether the steps after a resolved one may begin: nobody asked to stop, and nothing else of this round ended badly.
-fn goes_on(run: &Run) -> bool {
-    let ended_badly = |state: AttemptState| matches!(state, AttemptState::Failed | AttemptState::Cancelled);
-    !run.cancel && !run.attempts.iter().any(|attempt| attempt.round == run.round && ended_badly(attempt.state))
 }
 
 fn run_event(

@@ -3,15 +3,47 @@
 use std::collections::BTreeSet;
 
 use chiffon_core::facts::{Event, OfferState, Refusal, RefusalReason, RequestFacts, RequestFile};
-use chiffon_requests::{Located, locate};
+use chiffon_requests::{Located, Locks, Repo, StopFlag, locate};
 use chiffon_schemas::{Name, Oid, RepoPath, Timestamp};
 use chiffon_store::{Change, SeenRequest};
 use serde_json::json;
 
 use super::main_branch::{self, Difference, Known};
-use super::{Driver, Error, blocking};
-use crate::environment;
+use super::{Driver, Error, blocking, say_removed};
+use crate::config::Config;
+use crate::environment::{self, Environment};
 use crate::events::{self, kind};
+use crate::home::Home;
+
+/// A fetch of the infra repository that has not begun.
+#[derive(Debug)]
+pub struct Fetch {
+    home: Home,
+    config: Config,
+    environment: Environment,
+    first: bool,
+}
+
+/// What a fetch brought: the mirror and where its branch stands, or why not.
+#[derive(Debug)]
+pub struct Fetched(Result<(Repo, Oid), String>);
+
+impl Fetched {
+    /// A fetch that came to nothing, and why.
+    pub fn failed(reason: String) -> Self {
+        Self(Err(reason))
+    }
+}
+
+impl Fetch {
+    /// Fetches; blocks until that is done, has failed, or `stop` says so.
+    pub fn run(self, stop: &StopFlag) -> Fetched {
+        if self.first {
+            say_removed(&crate::mirror::clear_locks(&self.home));
+        }
+        Fetched(crate::mirror::refresh(&self.home, &self.config, &self.environment, stop))
+    }
+}
 
 /// What `main` changed, as the store takes it, with what is to be remembered of it.
 #[derive(Debug, Default)]
@@ -133,15 +165,22 @@ impl Driver {
         Ok(self.store.refused_files(self.repository).await?)
     }
 
-    /// Brings the mirror of the infra repository up to date and looks at its branch.
-    pub(super) async fn fetch_infra(&mut self) -> Result<(), Error> {
+    /// What brings the mirror of the infra repository up to date, to be done beside everything else: a remote may take
+    /// minutes to answer.
+    pub fn fetch(&mut self) -> Fetch {
+        let first = self.infra.is_none();
+        say_removed(&blocking(|| self.requests.clear_locks(Locks::PlanBranches)));
+        Fetch { home: self.home.clone(), config: self.config.clone(), environment: self.environment.clone(), first }
+    }
+
+    /// Takes what a fetch brought.
+    ///
+    /// # Errors
+    /// The store failed; the next fetch brings it again.
+    pub async fn fetched(&mut self, fetched: Fetched) -> Result<(), Error> {
         // What was blocked while the repository was away is looked at again, although its branch did not move.
         let back = self.infra.is_none() || self.infra_error.is_some();
-        if self.infra.is_none() {
-            super::say_removed(&blocking(|| crate::mirror::clear_locks(&self.home)));
-        }
-        let fetched = blocking(|| crate::mirror::refresh(&self.home, &self.config, &self.environment));
-        match fetched {
+        match fetched.0 {
             Ok((repo, tip)) => {
                 self.infra = Some(repo);
                 self.infra_error = None;
@@ -152,12 +191,28 @@ impl Driver {
             }
             Err(reason) => {
                 if self.infra_error.as_ref() != Some(&reason) {
-                    tracing::warn!(%reason, "the infra repository can't be read");
+                    tracing::warn!(reason = events::one_line(&reason), "the infra repository can't be read");
                 }
                 self.infra_error = Some(reason);
             }
         }
         Ok(())
+    }
+
+    /// Goes on with the mirror that an earlier life left, where there is one, until a fetch brings news.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn go_on_without_fetch(&mut self) -> Result<(), Error> {
+        if !self.has_fetched() && self.store.cursor(self.repository).await?.infra.is_some() {
+            self.infra = Repo::open(&self.home.infra()).ok();
+        }
+        Ok(())
+    }
+
+    /// Whether the infra repository was looked at in this life.
+    pub fn has_fetched(&self) -> bool {
+        self.infra.is_some() || self.infra_error.is_some()
     }
 
     /// Keeps a plan's infra commit alive for as long as it may run.

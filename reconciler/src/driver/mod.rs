@@ -9,22 +9,27 @@ mod act;
 mod agents;
 mod audit;
 pub(crate) mod commands;
+mod error;
 mod ingest;
+mod look;
 pub(crate) mod main_branch;
 pub(crate) mod pages;
 mod planning;
 mod results;
 
+pub use error::Error;
+pub use ingest::Fetched;
+
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use chiffon_core::catalogue::Catalogue;
-use chiffon_core::facts::{LockHolder, RequestFacts, World};
-use chiffon_core::{Decision, Freshness, State};
+use chiffon_core::facts::{LockHolder, RequestFacts, Run, World};
+use chiffon_core::{Action, Decision, Freshness, State};
 use chiffon_forge::Plain;
 use chiffon_link::Hub;
 use chiffon_requests::{Locks, RefName, Repo};
-use chiffon_schemas::{AttemptKey, Evidence, Host, Name, Oid, Pin, RepoPath, Timestamp};
+use chiffon_schemas::{AttemptKey, AttemptState, Evidence, Host, Name, Oid, Timestamp};
 use chiffon_store::{RepositoryId, Store};
 
 use crate::config::Config;
@@ -34,22 +39,8 @@ use crate::home::Home;
 /// More rounds than this for one request in one tick would mean that decisions chase each other.
 const MAX_ROUNDS: usize = 32;
 
-/// Why a tick did not come to its end.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A person has to look before anything goes on.
-    #[error("{0}")]
-    Stalled(String),
-    /// The store failed; the next tick tries again.
-    #[error("the store failed")]
-    Store(#[from] chiffon_store::Error),
-    /// A repository failed; the next tick tries again.
-    #[error("a git repository failed")]
-    Git(#[from] chiffon_requests::Error),
-    /// Showing a plan failed; the next tick tries again.
-    #[error("the plan could not be shown")]
-    Forge(#[from] chiffon_forge::Error),
-}
+/// How long after a request was in trouble it is looked at again.
+const TROUBLE_SECS: i64 = 30;
 
 /// What a tick did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,6 +49,8 @@ pub struct Tick {
     pub actions: usize,
     /// When to look again at the latest.
     pub look_again: Option<Timestamp>,
+    /// Requests that could not be brought to rest, and why; the others were.
+    pub troubles: BTreeMap<Name, String>,
 }
 
 /// Looks, decides and acts. There is one for each requests repository.
@@ -77,6 +70,11 @@ pub struct Driver {
     infra_error: Option<String>,
     stops_sent: HashSet<AttemptKey>,
     looks: BTreeMap<Name, Timestamp>,
+    troubles: BTreeMap<Name, String>,
+    /// Nothing new begins: what runs comes to its end, and the rest waits for the next start.
+    winding_down: bool,
+    listening_since: Timestamp,
+    tick_began: Timestamp,
     states: Option<BTreeMap<Name, (State, String)>>,
     audit_checked: bool,
     /// A run ended in this tick.
@@ -127,6 +125,10 @@ impl Driver {
             infra_error: None,
             stops_sent: HashSet::new(),
             looks: BTreeMap::new(),
+            troubles: BTreeMap::new(),
+            winding_down: false,
+            listening_since: environment::now(),
+            tick_began: environment::now(),
             states: None,
             audit_checked: false,
             freed_hosts: false,
@@ -145,29 +147,38 @@ impl Driver {
         &self.config
     }
 
-    /// Looks at everything once and brings every active request to rest. `fetch` says whether the infra repository
-    /// is asked for news too, which for a remote one costs a round trip.
+    /// Begins nothing new from now on; what runs comes to its end.
+    pub fn wind_down(&mut self) {
+        self.winding_down = true;
+    }
+
+    /// Nobody listened to agents until now: from now on counts who is silent.
+    pub fn was_deaf(&mut self) {
+        self.listening_since = environment::now();
+    }
+
+    /// Looks at everything once and brings every active request to rest.
     ///
     /// # Errors
     /// A person has to look, or the store or a repository failed. Nothing is lost by that: the next tick begins anew.
-    pub async fn tick(&mut self, fetch: Fetch) -> Result<Tick, Error> {
+    pub async fn tick(&mut self) -> Result<Tick, Error> {
+        self.tick_began = environment::now();
         self.check_audit().await?;
         // What an earlier tick decided is on the audit branch before anything new is decided.
         self.drain_audit().await?;
-        if fetch == Fetch::Yes || self.infra.is_none() {
-            say_removed(&blocking(|| self.requests.clear_locks(Locks::PlanBranches)));
-            self.fetch_infra().await?;
-        }
-        self.ingest_main().await?;
-        let mut tick = Tick { actions: self.take_commands().await?, look_again: None };
-        tick.actions += self.settle_all().await?;
+        let settled = self.read_and_settle().await;
         // Agents begin to work while the record is written: an order is only looked at, and of a grant the approval is on
         // the audit branch since the tick before.
         self.relay().await?;
         self.drain_audit().await?;
         let now = environment::now();
-        tick.look_again = self.looks.values().min().map(|at| (*at).max(now));
-        Ok(tick)
+        let look_again = self.looks.values().min().map(|at| (*at).max(now));
+        Ok(Tick { actions: settled?, look_again, troubles: self.troubles.clone() })
+    }
+
+    async fn read_and_settle(&mut self) -> Result<usize, Error> {
+        self.ingest_main().await?;
+        Ok(self.take_commands().await? + self.settle_all().await?)
     }
 
     /// Brings every active request to rest, the most urgent first. Where a run's end frees hosts, it begins anew, so
@@ -177,7 +188,17 @@ impl Driver {
         self.reserved.clear();
         let mut names = self.store.active(self.repository).await?.into_iter();
         while let Some(name) = names.next() {
-            done += self.settle_request(&name).await?;
+            match self.settle_request(&name).await {
+                Ok(count) => {
+                    done += count;
+                    self.troubles.remove(&name);
+                }
+                Err(error) if error.is_of_one_request() => {
+                    self.looks.insert(name.clone(), environment::now().plus_secs(TROUBLE_SECS));
+                    self.troubles.insert(name.clone(), crate::commands::chain(&error));
+                }
+                Err(error) => return Err(error),
+            }
             if std::mem::take(&mut self.freed_hosts) {
                 self.reserved.clear();
                 names = self.store.active(self.repository).await?.into_iter();
@@ -193,12 +214,18 @@ impl Driver {
         for _ in 0..MAX_ROUNDS {
             let seen = self.store.version(self.repository, name).await?;
             let Some((facts, world)) = self.look_at(name).await? else { return Ok(done) };
-            let decision = self.decision(&facts, &world)?;
+            let mut decision = self.decision(&facts, &world)?;
+            if self.winding_down {
+                decision.actions.retain(|action| !begins(action));
+            }
             self.remember_look(name, &decision);
             self.remember_state(&facts, &world);
             if decision.actions.is_empty() {
                 self.reserve(&facts, &world);
-                self.store.settle(self.repository, name, seen).await?;
+                // What waits for the next start is looked at again then.
+                if !self.winding_down {
+                    self.store.settle(self.repository, name, seen).await?;
+                }
                 return Ok(done);
             }
             tracing::debug!(request = %name, why = %decision.why, "decided");
@@ -206,13 +233,13 @@ impl Driver {
             for action in decision.actions {
                 match self.act(&facts, &world, action).await {
                     Ok(did) => acted += usize::from(did),
-                    // Somebody was faster: what is now decides anew.
-                    Err(Error::Store(chiffon_store::Error::Conflict { what, found })) => {
-                        tracing::debug!(request = %name, what, found, "looked again");
+                    Err(error) => {
+                        // Somebody was faster: what is now decides anew.
+                        let Some(found) = error.is_race() else { return Err(error) };
+                        tracing::debug!(request = %name, found, "looked again");
                         acted += 1;
                         break;
                     }
-                    Err(error) => return Err(error),
                 }
             }
             done += acted;
@@ -251,91 +278,29 @@ impl Driver {
         }
     }
 
-    /// The facts of a request, with what only git knows, and the world.
-    pub(crate) async fn look_at(&self, name: &Name) -> Result<Option<(RequestFacts, World)>, Error> {
-        let Some(mut facts) = self.store.facts(self.repository, name).await? else { return Ok(None) };
-        let plan_path = chiffon_requests::plan_path(&facts.path);
-        facts.plan_branch = blocking(|| self.plain.plan_branch(name, &plan_path))?;
-        Ok(Some((facts, self.world().await?)))
-    }
-
-    /// What all requests share.
-    pub(crate) async fn world(&self) -> Result<World, Error> {
-        let cursor = self.store.cursor(self.repository).await?;
-        Ok(World {
-            now: environment::now(),
-            infra: if self.infra_error.is_some() { None } else { cursor.infra },
-            locks: self.reserved.clone().into_iter().chain(self.store.locks(self.repository).await?).collect(),
-            agents: self.store.agents().await?,
-            policy: self.config.policy.clone(),
-        })
-    }
-
-    fn decision(&mut self, facts: &RequestFacts, world: &World) -> Result<Decision, Error> {
-        let freshness = match chiffon_core::open_offer(facts) {
-            Some(offer) => self.freshness(&offer.plan_oid, &offer.plan.spec.reads, world.infra.as_ref()),
-            None => Freshness::Fresh,
-        };
-        Ok(chiffon_core::decide(facts, world, freshness))
-    }
-
-    /// Whether everything that a plan reads is as it was, at the tip of the infra branch.
-    pub(crate) fn freshness(&mut self, plan: &Oid, reads: &BTreeMap<RepoPath, Pin>, infra: Option<&Oid>) -> Freshness {
-        let (Some(tip), Some(repo)) = (infra, &self.infra) else { return Freshness::Unknown };
-        let key = (plan.clone(), tip.clone());
-        if let Some(known) = self.freshness.get(&key) {
-            return *known;
-        }
-        let answer = blocking(|| reads_hold(repo, tip, reads));
-        let freshness = match answer {
-            Ok(true) => Freshness::Fresh,
-            Ok(false) => Freshness::Stale,
-            Err(_) => return Freshness::Unknown,
-        };
-        // Only the last tip is asked about again.
-        self.freshness.retain(|(_, known), _| known == tip);
-        self.freshness.insert(key, freshness);
-        freshness
-    }
-
-    fn remember_state(&mut self, facts: &RequestFacts, world: &World) {
-        if let Some(states) = &mut self.states {
-            let state = chiffon_core::state(facts, world);
-            let why = pages::why(&state, facts);
-            states.insert(facts.name.clone(), (state, why));
-        }
-    }
-
-    /// Every request that is not archived, with its state and why it is so: read whole once, and then kept by what
-    /// each tick finds, so that a tick costs what is active and not what there is.
+    /// Requests of which an agent may be at work now.
     ///
     /// # Errors
-    /// The store or the repository failed.
-    pub async fn states(&mut self) -> Result<&BTreeMap<Name, (State, String)>, Error> {
-        if self.states.is_none() {
-            self.states = Some(BTreeMap::new());
-            for name in self.store.names(self.repository, false).await? {
-                match self.look_at(&name).await {
-                    Ok(Some((facts, world))) => self.remember_state(&facts, &world),
-                    Ok(None) => {}
-                    Err(error) => {
-                        self.states = None;
-                        return Err(error);
-                    }
-                }
-            }
+    /// The store failed.
+    pub async fn at_work(&self) -> Result<Vec<Name>, Error> {
+        let mut names = self.store.active(self.repository).await?;
+        let mut at_work = BTreeMap::new();
+        for name in &names {
+            let facts = self.store.facts(self.repository, name).await?;
+            at_work.insert(name.clone(), facts.and_then(|facts| facts.run).is_some_and(|run| is_at_work(&run)));
         }
-        Ok(self.states.get_or_insert_default())
+        names.retain(|name| at_work[name]);
+        Ok(names)
     }
 
-    /// Asks every run that is under way to stop.
+    /// Asks every run to stop of which an agent may be at work now. One that has not begun waits for the next start.
     ///
     /// # Errors
     /// The store failed.
     pub async fn cancel_all(&mut self) -> Result<(), Error> {
-        for name in self.store.active(self.repository).await? {
+        for name in self.at_work().await? {
             let Some(facts) = self.store.facts(self.repository, &name).await? else { continue };
-            if facts.run.as_ref().is_some_and(|run| run.state.is_none() && !run.cancel) {
+            if facts.run.as_ref().is_some_and(|run| !run.cancel) {
                 self.cancel(&facts).await?;
             }
         }
@@ -348,32 +313,32 @@ impl Driver {
     }
 }
 
-/// Whether a tick asks the infra repository for news.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fetch {
-    /// It does.
-    Yes,
-    /// It takes what is there.
-    No,
+/// Whether an action begins something that was not under way.
+fn begins(action: &Action) -> bool {
+    match action {
+        Action::Plan { .. } | Action::Approve { .. } | Action::Order { .. } | Action::Grant { .. } => true,
+        Action::TakeEdit { .. }
+        | Action::Show { .. }
+        | Action::Close { .. }
+        | Action::RemoveBranch
+        | Action::Refuse { .. }
+        | Action::Drop { .. }
+        | Action::Stop { .. }
+        | Action::Reorder { .. }
+        | Action::Lose { .. }
+        | Action::Finish { .. }
+        | Action::Void { .. }
+        | Action::EndPause => false,
+    }
+}
+
+fn is_at_work(run: &Run) -> bool {
+    let working = |state: AttemptState| matches!(state, AttemptState::Granted | AttemptState::Started);
+    run.state.is_none() && run.attempts.iter().any(|attempt| working(attempt.state))
 }
 
 fn say_removed(locks: &[String]) {
     for path in locks {
         tracing::warn!(%path, "removed a lock that a killed process left behind");
     }
-}
-
-/// Whether every pin holds at a commit.
-fn reads_hold(repo: &Repo, commit: &Oid, reads: &BTreeMap<RepoPath, Pin>) -> Result<bool, chiffon_requests::Error> {
-    for (path, pin) in reads {
-        let found = repo.entry_at(commit, path)?.map(|entry| entry.oid);
-        let holds = match pin {
-            Pin::Absent => found.is_none(),
-            Pin::Object(oid) => found.as_ref() == Some(oid),
-        };
-        if !holds {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }

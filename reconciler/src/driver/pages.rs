@@ -1,7 +1,7 @@
 //! What people read: why a request is where it is and what to do next, in words. Used by status pages on the audit
 //! branch, by `chiffon status`, and by every message about a refusal.
 
-use chiffon_core::facts::{Blocked, RefusalReason, RequestFacts, RequestFile, World};
+use chiffon_core::facts::{Blocked, Offer, RefusalReason, RequestFacts, RequestFile, World};
 use chiffon_core::{State, Waiting};
 use chiffon_schemas::Failure;
 
@@ -12,7 +12,13 @@ pub fn why(state: &State, facts: &RequestFacts) -> String {
         State::Blocked(reason) => blocked_in_words(reason),
         State::Refused(reason) => refusal_in_words(*reason).to_owned(),
         State::Paused(waiting) => waiting_in_words(waiting),
-        State::Failed | State::Lost => failure(facts).map_or_else(String::new, |failure| failure_in_a_line(&failure)),
+        State::Failed | State::Lost => {
+            let failure = failure(facts).map_or_else(String::new, |failure| failure_in_a_line(&failure));
+            match follow_up(state, facts) {
+                Some(offer) => format!("{failure}; plan {} is offered: {}", offer.revision(), offer.plan.spec.summary),
+                None => failure,
+            }
+        }
         State::Proposed => {
             chiffon_core::open_offer(facts).map_or_else(String::new, |offer| offer.plan.spec.summary.clone())
         }
@@ -20,6 +26,11 @@ pub fn why(state: &State, facts: &RequestFacts) -> String {
             String::new()
         }
     }
+}
+
+/// The plan that is on offer beside a failure.
+fn follow_up<'a>(state: &State, facts: &'a RequestFacts) -> Option<&'a Offer> {
+    chiffon_core::open_offer(facts).filter(|_| *state == State::Failed)
 }
 
 /// Why there is no plan.
@@ -39,7 +50,10 @@ pub fn blocked_in_words(reason: &Blocked) -> String {
         Blocked::Denied { reasons } => format!("denied: {}", reasons.join("; ")),
         Blocked::Infra { reason } => format!("the infra repository can't be read: {reason}"),
         Blocked::Edit { reason, .. } => format!("the plan edited on its branch can't be offered: {reason}"),
-        Blocked::EditedPlanStale => "edited plan is stale: what it reads has changed since it was edited".to_owned(),
+        Blocked::EditedPlanStale => {
+            "edited plan is stale: its request, or what it reads, has changed since it was edited, or its time is over"
+                .to_owned()
+        }
     }
 }
 
@@ -106,6 +120,9 @@ pub fn next(state: &State, facts: &RequestFacts) -> String {
         State::Paused(Waiting::AgentOffline) => "start the agent: chiffon up".to_owned(),
         State::Running => format!("chiffon log {name} --follow"),
         State::Succeeded => String::new(),
+        State::Failed if follow_up(state, facts).is_some() => {
+            format!("merge chiffon/plan/{name} to approve the new plan, or: chiffon retry {name}")
+        }
         State::Failed => format!("chiffon log {name}, then: chiffon retry {name}"),
         State::Cancelled => format!("chiffon retry {name}, or change the request"),
         State::Lost => format!("look at the host, then: chiffon resolve {name} --succeeded|--failed|--retry"),

@@ -5,7 +5,7 @@ use chiffon_schemas::crash::crash_point;
 use chiffon_schemas::{
     ApiVersion, AttemptResult, Failure, ResultKind, RunResult, RunResultSpec, RunState, StepResult, Timestamp,
 };
-use chiffon_store::Change;
+use chiffon_store::{Change, EventFilter};
 use serde_json::json;
 
 use super::{Driver, Error, blocking};
@@ -44,13 +44,27 @@ impl Driver {
         let started = self.store.first_grant(&run.id).await?;
         let result = result_of(facts, run, state, started, now);
         let summary = summary_of(facts, run, &result);
-        let detail = json!({ "result": result, "round": run.round, "approved_at": run.approved_at });
+        let number = self.ends_of(facts, run).await? + 1;
+        let detail = json!({ "result": result, "number": number, "round": run.round, "approved_at": run.approved_at });
         let event = events::about_run(facts, run, &events::kind::run(state), summary, detail, now);
         self.apply(change, &[event]).await?;
         crash_point("result-row-written");
         self.drain_audit().await?;
         crash_point("result-audited");
         Ok(())
+    }
+
+    /// How often the end of a run was recorded so far: a result is never rewritten, also where a person or a late report
+    /// tells later how a lost run ended.
+    async fn ends_of(&self, facts: &RequestFacts, run: &Run) -> Result<usize, Error> {
+        let ends = [RunState::Succeeded, RunState::Failed, RunState::Cancelled, RunState::Lost];
+        let filter = EventFilter {
+            request: Some(facts.name.clone()),
+            run: Some(run.id.clone()),
+            kinds: ends.map(events::kind::run).to_vec(),
+            ..EventFilter::default()
+        };
+        Ok(self.store.events(self.repository, &filter).await?.len())
     }
 }
 

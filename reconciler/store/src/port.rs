@@ -156,6 +156,16 @@ pub enum Change {
         /// The agent.
         agent: Name,
     },
+    /// An attempt that was not granted is ordered again, perhaps from another agent. Condition: its state is `from`, which
+    /// is `ordered` or `claimed`. Clears the agent's life.
+    Reordered {
+        /// The attempt.
+        key: AttemptKey,
+        /// The state before.
+        from: AttemptState,
+        /// The agent that is to do it.
+        agent: Name,
+    },
     /// A claim is granted: takes the locks of `hosts` for the run, all at once, and gives out the next fence. Condition:
     /// state `claimed` by `boot`; every host free or held by this run, else `Error::Locked`. The grant itself goes
     /// into the agent's outbox in the same transaction, and the fence into `detail.fence` of each event.
@@ -233,6 +243,8 @@ pub enum Change {
         /// The host.
         host: Host,
     },
+    /// Nothing but its events: something happened that changes no row.
+    Noted,
     /// An agent was heard of.
     AgentHeard {
         /// Its name.
@@ -304,6 +316,8 @@ pub struct Command {
 pub struct EventFilter {
     /// Only this request.
     pub request: Option<Name>,
+    /// Only this run.
+    pub run: Option<RunId>,
     /// Only with this service.
     pub service: Option<String>,
     /// Only on this host.
@@ -396,8 +410,8 @@ pub trait Store: Send + Sync + 'static {
     /// Puts messages into agents' outboxes (those that follow no change of their own).
     async fn send(&self, messages: &[(Name, ToAgent)], now: Timestamp) -> Result<(), Error>;
 
-    /// Messages that wait to be published, oldest first, at most `limit`.
-    async fn outgoing(&self, limit: u32) -> Result<Vec<Outgoing>, Error>;
+    /// Messages that wait to be published and come after the row `after`, oldest first, at most `limit`.
+    async fn outgoing(&self, after: i64, limit: u32) -> Result<Vec<Outgoing>, Error>;
 
     /// Marks messages as confirmed by the bus.
     async fn sent(&self, ids: &[i64]) -> Result<(), Error>;

@@ -7,12 +7,14 @@ use chiffon_tests::{Bed, Merge};
 /// Every point, with the states that a request may be in once all is settled.
 ///
 /// Whoever adds a point to `schemas/src/crash.rs` adds it here: the first test compares the two.
-const POINTS: [(&str, &[&str]); 10] = [
+const POINTS: [(&str, &[&str]); 11] = [
     ("offer-row-written", &["succeeded"]),
     ("offer-audited", &["succeeded"]),
     ("plan-branch-moved", &["succeeded"]),
     ("approval-recorded", &["succeeded"]),
     ("order-recorded", &["succeeded"]),
+    // The bus of one process dies with it: the order is sent again to the agent's next life.
+    ("order-relayed", &["succeeded"]),
     // The journal shows that nothing started, so the same attempt is ordered again.
     ("grant-recorded", &["succeeded"]),
     // The journal says `started`: whether anything ran nobody can know.
@@ -126,4 +128,15 @@ fn r1_a_kill_in_mid_run_makes_the_attempt_lost_and_ends_what_it_left_behind() {
     let said = bed.chiffon(&["status", "slow"]).out;
     assert!(said.contains("chiffon resolve slow"), "{said}");
     assert_eq!(bed.count("attempt-lost"), 1);
+    let results = || bed.bare_git(&["ls-tree", "-r", "chiffon/audit", "results"]);
+    let lost = results();
+    assert!(lost.trim_end().ends_with("/result-1.yaml"), "{lost}");
+    let mut up = bed.up();
+    bed.chiffon(&["resolve", "slow", "--failed"]).ends(0);
+    up.wait_for("slow: failed");
+    let both = results();
+    assert!(both.starts_with(lost.trim_end()), "what was recorded is never rewritten: {both}");
+    assert!(both.trim_end().ends_with("/result-2.yaml"), "{both}");
+    up.signal("TERM");
+    assert_eq!(up.end(), 0);
 }

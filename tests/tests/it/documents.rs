@@ -227,6 +227,81 @@ fn a_plan_edited_on_its_branch_is_a_new_offer_of_a_person() {
     assert_eq!(bed.infra.lines("faulty"), ["alpha"], "exactly what was reviewed runs");
 }
 
+/// Pushes an edit of a plan to its branch, and comes back to `main`.
+fn edit_plan(bed: &Bed, name: &str, edit: impl Fn(&str) -> String) {
+    let file = format!("plans/{name}.yaml");
+    bed.git(&["fetch", "--quiet"]);
+    bed.git(&["checkout", "--quiet", "-B", "edit", &format!("origin/chiffon/plan/{name}")]);
+    let plan = bed.read(&file);
+    let edited = edit(&plan);
+    assert_ne!(plan, edited);
+    bed.write(&file, &edited);
+    bed.git(&["commit", "--quiet", "--all", "--message", "a change of the plan"]);
+    bed.git(&["push", "--quiet", "origin", &format!("HEAD:chiffon/plan/{name}")]);
+    bed.git(&["checkout", "--quiet", "-B", "main", "origin/main"]);
+}
+
+#[test]
+fn an_edit_of_a_plan_that_went_stale_meanwhile_is_offered_on_the_ground_of_now() {
+    let bed = Bed::new();
+    bed.push_request("faulty", "Deploy the faulty one");
+    bed.up_once().ends(0);
+    edit_plan(&bed, "faulty", |plan| plan.replace("timeout_secs: 900", "timeout_secs: 77"));
+    let playbook = bed.infra.folder.join("playbooks/faulty-deployment.yml");
+    let text = std::fs::read_to_string(&playbook).unwrap();
+    std::fs::write(&playbook, format!("{text}# said once more\n")).unwrap();
+    bed.infra.commit("another word");
+    bed.up_once().ends(0);
+    let status = bed.status("faulty");
+    assert_eq!((&status["state"], &status["plan"]["revision"]), (&"proposed".into(), &2.into()), "{status}");
+    let offered = bed.bare_git(&["show", "chiffon/plan/faulty:plans/faulty.yaml"]);
+    assert!(offered.contains("kind: person") && offered.contains("timeout_secs: 77"), "{offered}");
+}
+
+#[test]
+fn an_edit_of_a_plan_whose_request_is_gone_is_kept_and_named() {
+    let bed = Bed::new();
+    bed.push_request("faulty", "Deploy the faulty one");
+    bed.up_once().ends(0);
+    edit_plan(&bed, "faulty", |plan| plan.replace("timeout_secs: 900", "timeout_secs: 77"));
+    bed.git(&["rm", "--quiet", "requests/faulty.yaml"]);
+    bed.push("not after all");
+    bed.up_once().ends(0);
+    assert_eq!(bed.state("faulty"), "withdrawn");
+    assert_eq!(bed.count("commit-kept"), 1);
+    let kept = bed.bare_git(&["for-each-ref", "--format=%(refname)", "refs/chiffon/kept/faulty/"]);
+    let said = bed.history().into_iter().find(|line| line.contains("was not offered")).unwrap();
+    assert!(said.contains(kept.trim_end()), "{said} does not name {kept}");
+    assert!(bed.bare_git(&["show", &format!("{}:plans/faulty.yaml", kept.trim_end())]).contains("timeout_secs: 77"));
+    assert!(bed.bare_git(&["for-each-ref", "refs/heads/chiffon/plan/"]).is_empty());
+}
+
+#[test]
+fn a_request_that_git_stands_in_the_way_of_holds_up_no_other() {
+    let bed = Bed::new();
+    let main = bed.bare_git(&["rev-parse", "main"]);
+    bed.bare_git(&["update-ref", "refs/heads/chiffon/plan/journal/mine", main.trim_end()]);
+    bed.push_request("journal", "Deploy the journal");
+    bed.push_request("gazette", "Deploy the gazette");
+    let said = bed.up_once().ends(1);
+    assert!(said.err.contains("journal: the plan could not be shown"), "{}", said.err);
+    assert_eq!(bed.state("gazette"), "proposed");
+    bed.approve("gazette", Merge::Commit);
+    bed.up_once().ends(1);
+    assert_eq!(bed.state("gazette"), "succeeded");
+    bed.bare_git(&["update-ref", "-d", "refs/heads/chiffon/plan/journal/mine"]);
+    bed.up_once().ends(0);
+    assert_eq!(bed.state("journal"), "proposed");
+    assert!(bed.bare_git(&["show", "chiffon/plan/journal:plans/journal.yaml"]).contains("kind: Plan"));
+}
+
+#[test]
+fn the_hook_refuses_a_branch_that_would_stand_in_the_way_of_a_plan() {
+    let bed = Bed::new();
+    let said = bed.try_git(&["push", "origin", "HEAD:refs/heads/chiffon/plan/journal/mine"]).ends(1);
+    assert!(said.err.contains("plan branches are called chiffon/plan/<request>"), "{}", said.err);
+}
+
 #[test]
 fn an_edit_on_the_branch_that_the_gate_denies_is_blocked_and_nothing_is_lost() {
     let bed = Bed::new();

@@ -139,3 +139,33 @@ fn an_infra_repository_that_is_away_holds_nothing_up_for_ever() {
     bed.up_once().ends(0);
     assert_eq!(bed.state("gazette"), "proposed");
 }
+
+#[test]
+fn an_infra_repository_that_never_answers_holds_up_neither_runs_nor_the_end() {
+    let bed = Bed::new();
+    bed.ask_and_approve("slow", "Deploy the slow one");
+    let mut up = bed.up();
+    up.wait_for("slow: running");
+    // It takes connections and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = bed.home().join("chiffon.yaml");
+    let text = fs::read_to_string(&config).unwrap();
+    let url = format!("https://{}/infra.git", silent.local_addr().unwrap());
+    let edited: Vec<String> = text
+        .lines()
+        .map(|line| match line.split_once("url:") {
+            Some((indent, _)) => format!("{indent}url: {url}"),
+            None => line.to_owned(),
+        })
+        .collect();
+    fs::write(&config, edited.join("\n") + "\n").unwrap();
+    up.wait_for("chiffon.yaml was read again");
+    let _asked = silent.accept().expect("it is asked");
+    bed.push_request("journal", "Deploy the journal");
+    up.wait_for("the infra repository takes long to answer");
+    up.wait_for("journal: proposed");
+    bed.infra.open_gate();
+    up.wait_for("slow: succeeded");
+    up.signal("TERM");
+    assert_eq!(up.end(), 0);
+}

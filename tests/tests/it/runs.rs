@@ -165,6 +165,62 @@ fn ctrl_c_once_lets_the_run_end_and_records_it() {
 }
 
 #[test]
+fn after_ctrl_c_nothing_new_begins_and_the_next_start_goes_on() {
+    let bed = Bed::new();
+    let mut up = bed.up();
+    running(&bed, &mut up, "slow", "Deploy the slow one");
+    bed.wait_until("the task waits", || bed.infra.slow_is_alive());
+    bed.push_request("second", "Deploy the journal");
+    up.wait_for("second: proposed");
+    bed.push_request("third", "Deploy the gazette");
+    up.wait_for("third: proposed");
+    bed.approve("second", Merge::Commit);
+    up.wait_for("second: paused");
+    up.signal("INT");
+    up.wait_for("stopping after slow");
+    // Its host is free, and it is not begun all the same; nor is what only waited for this host.
+    bed.approve("third", Merge::Commit);
+    bed.infra.open_gate();
+    assert_eq!(up.end(), 0);
+    assert_eq!(bed.state("slow"), "succeeded");
+    assert!(bed.infra.lines("journal").is_empty() && bed.infra.lines("gazette").is_empty());
+    bed.up_once().ends(0);
+    assert_eq!((bed.state("second"), bed.state("third")), ("succeeded".to_owned(), "succeeded".to_owned()));
+}
+
+#[test]
+fn a_failed_run_is_not_retried_once_its_request_has_changed() {
+    let bed = Bed::new();
+    bed.ask_and_approve("faulty", "Deploy the faulty one");
+    bed.up_once().ends(3);
+    let mut up = bed.up();
+    bed.push_request("faulty", "Deploy the faulty one, please");
+    up.wait_for("faulty: proposed");
+    let said = bed.chiffon(&["retry", "faulty"]).ends(1);
+    assert!(said.out.contains("its request has changed since: ask for a new plan"), "{}", said.out);
+    stop(up);
+    assert_eq!(bed.infra.lines("faulty").len(), 2, "nothing was run again");
+}
+
+#[test]
+fn another_plan_beside_a_failure_is_named_and_the_failure_stays() {
+    let bed = Bed::new();
+    bed.ask_and_approve("faulty", "Deploy the faulty one");
+    bed.up_once().ends(3);
+    let mut up = bed.up();
+    bed.chiffon(&["plan", "faulty", "--again"]).ends(0);
+    bed.wait_until("the second plan", || bed.status("faulty")["plan"]["revision"] == 2);
+    let status = bed.status("faulty");
+    assert_eq!(status["state"], "failed", "{status}");
+    assert!(status["reason"].as_str().unwrap().contains("plan 2 is offered"), "{status}");
+    assert!(status["next"].as_str().unwrap().contains("merge chiffon/plan/faulty"), "{status}");
+    std::fs::write(bed.infra.effects.join("mended"), "").unwrap();
+    bed.approve("faulty", Merge::Commit);
+    up.wait_for("faulty: succeeded");
+    stop(up);
+}
+
+#[test]
 fn a_run_that_takes_longer_than_its_time_out_fails_and_leaves_no_process() {
     let bed = Bed::new();
     let text = "apiVersion: chiffon/v1\nkind: Request\nspec: {text: Deploy the slow one, timeout_secs: 3}\n";

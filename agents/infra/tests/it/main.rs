@@ -5,6 +5,7 @@
 mod ansible;
 mod bench;
 mod clean_room;
+mod finished;
 mod git;
 mod outcomes;
 mod output;

@@ -138,6 +138,7 @@ impl Work for Counting {
             recap: BTreeMap::new(),
             changed: Vec::new(),
             failure: None,
+            finished: Vec::new(),
             interrupted: Vec::new(),
             duration_ms: 1,
             usage: None,

@@ -186,6 +186,20 @@ impl Model {
         Did::Done
     }
 
+    /// What was not granted goes to an agent, as if it had never been claimed.
+    pub fn reorder(&mut self, name: &Name, step: &Name, number: u32, from: AttemptState, agent: &Name) -> Did {
+        let since = self.world.now;
+        let run = self.request(name).run.as_mut().unwrap();
+        let id = run.id.clone();
+        let attempt = run.attempts.iter_mut().find(|attempt| &attempt.step == step && attempt.number == number);
+        let Some(attempt) = attempt.filter(|attempt| attempt.state == from) else { return Did::Nothing };
+        assert!(matches!(from, AttemptState::Ordered | AttemptState::Claimed), "ordered again after its grant");
+        (attempt.state, attempt.since, attempt.boot) = (AttemptState::Ordered, since, None);
+        attempt.agent = agent.clone();
+        self.history.push((id, step.clone(), number, AttemptState::Ordered));
+        Did::Done
+    }
+
     /// Takes the locks of every host of the attempt at once, or none.
     pub fn grant(&mut self, name: &Name, step: &Name, number: u32) -> Did {
         let run = self.facts[name].run.as_ref().unwrap();

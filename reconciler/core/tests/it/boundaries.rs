@@ -107,14 +107,16 @@ fn a_retry_is_allowed_in_the_last_second_only_of_what_ended_badly() {
     let run = model.facts[&name(KUMA)].run.clone().unwrap();
     let mut world = model.world.clone();
     world.now = run.plan.metadata.expires;
-    assert_eq!(retry_refused(&run, &world, Freshness::Fresh), None);
-    assert!(retry_refused(&run, &world, Freshness::Stale).unwrap().contains("has changed"));
-    assert!(retry_refused(&run, &world, Freshness::Unknown).unwrap().contains("can't be read"));
+    let facts = model.facts[&name(KUMA)].clone();
+    let refused = |world: &_, freshness| retry_refused(&facts, &run, world, freshness);
+    assert_eq!(refused(&world, Freshness::Fresh), None);
+    assert!(refused(&world, Freshness::Stale).unwrap().contains("has changed"));
+    assert!(refused(&world, Freshness::Unknown).unwrap().contains("can't be read"));
     world.now = run.plan.metadata.expires.plus_secs(1);
-    assert!(retry_refused(&run, &world, Freshness::Fresh).unwrap().contains("expired"));
+    assert!(refused(&world, Freshness::Fresh).unwrap().contains("expired"));
     for (state, word) in [(None, "not over"), (Some(RunState::Succeeded), "succeeded")] {
         let other = chiffon_core::facts::Run { state, ..run.clone() };
-        assert!(retry_refused(&other, &model.world, Freshness::Fresh).unwrap().contains(word));
+        assert!(retry_refused(&facts, &other, &model.world, Freshness::Fresh).unwrap().contains(word));
     }
 }
 

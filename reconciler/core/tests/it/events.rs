@@ -46,6 +46,7 @@ pub const EVENTS: &[&str] = &[
     "end-cancelled",
     "heartbeat",
     "agent-silent",
+    "deaf",
     "agent-restarts",
     "agent-returns",
     "resolve-failed",
@@ -79,6 +80,10 @@ impl Model {
             "planner-plans" => self.planner = Planner::Plans,
             "heartbeat" => self.heartbeat(),
             "agent-silent" => self.world.now = self.world.now.plus_secs(91),
+            "deaf" => {
+                self.world.now = self.world.now.plus_secs(number);
+                self.world.listening_since = self.world.now;
+            }
             "agent-restarts" => {
                 self.agent_starts();
             }
@@ -214,7 +219,7 @@ impl Model {
         let Some(run) = self.facts[name].run.as_ref().filter(|run| !run.voided) else { return false };
         let freshness =
             if self.world.infra.is_none() { chiffon_core::Freshness::Unknown } else { self.run_freshness(run) };
-        if retry_refused(run, &self.world, freshness).is_some() {
+        if retry_refused(&self.facts[name], run, &self.world, freshness).is_some() {
             return false;
         }
         self.reopen(name);
@@ -326,7 +331,9 @@ impl Model {
         let Some(run) = self.facts[name].run.as_ref().filter(|run| run.state == Some(RunState::Lost)) else {
             return false;
         };
-        if event == "resolve-retry" && self.run_freshness(run) != chiffon_core::Freshness::Fresh {
+        let freshness = self.run_freshness(run);
+        let refused = chiffon_core::not_as_planned(&self.facts[name], run, &self.world, freshness);
+        if event == "resolve-retry" && refused.is_some() {
             return false;
         }
         let lost: Vec<(Name, u32)> = run
@@ -344,9 +351,9 @@ impl Model {
             return true;
         }
         let run = self.request(name).run.as_mut().unwrap();
-        match final_state(run) {
-            RunState::Failed if to == AttemptState::Succeeded => self.reopen(name),
-            state => {
+        match chiffon_core::after_resolving(run) {
+            None => self.reopen(name),
+            Some(state) => {
                 run.state = Some(state);
                 self.free_locks(name);
             }
@@ -374,6 +381,7 @@ pub fn outcome(verdict: Verdict, hosts: &[Host]) -> Outcome {
         exit_code: None,
         recap: if verdict == Verdict::Cancelled { Default::default() } else { recap.collect() },
         changed: Vec::new(),
+        finished: hosts.iter().filter(|host| verdict == Verdict::Failed && Some(*host) != failed).cloned().collect(),
         interrupted: if verdict == Verdict::Cancelled { hosts.to_vec() } else { Vec::new() },
         duration_ms: 1,
         usage: None,

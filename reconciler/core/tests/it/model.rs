@@ -109,6 +109,7 @@ impl Default for Model {
             facts: BTreeMap::new(),
             world: World {
                 now: START,
+                listening_since: START,
                 infra: None,
                 locks: BTreeMap::new(),
                 agents: BTreeMap::new(),
@@ -238,7 +239,9 @@ impl Model {
         let told = match action {
             Action::Stop { step, attempt } => Told::Cancel(key(step, *attempt)),
             _ if did == Did::Nothing => return did,
-            Action::Order { step, attempt, .. } | Action::Reorder { step, attempt } => Told::Order(key(step, *attempt)),
+            Action::Order { step, attempt, .. } | Action::Reorder { step, attempt, .. } => {
+                Told::Order(key(step, *attempt))
+            }
             Action::Drop { step, attempt, .. } => Told::Refuse(key(step, *attempt)),
             Action::Grant { step, attempt } => {
                 let run = self.facts[name].run.as_ref().unwrap();
@@ -282,9 +285,7 @@ impl Model {
             Action::Drop { step, attempt, from } => self.moves(name, step, *attempt, *from, AttemptState::Cancelled),
             // The agent is told; what becomes of it comes as a report.
             Action::Stop { .. } => Did::Nothing,
-            Action::Reorder { step, attempt } => {
-                self.moves(name, step, *attempt, AttemptState::Claimed, AttemptState::Ordered)
-            }
+            Action::Reorder { step, attempt, from, agent } => self.reorder(name, step, *attempt, *from, agent),
             Action::Lose { step, attempt, from } => self.moves(name, step, *attempt, *from, AttemptState::Lost),
         }
     }

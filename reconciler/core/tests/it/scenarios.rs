@@ -31,10 +31,7 @@ macro_rules! defects {
     };
 }
 
-defects! {
-    ordered_from_an_agent_that_is_gone:
-        "DEFECT: notice_silence passes over what is ordered from a silent agent: queued for ever beside another agent";
-}
+defects! {}
 
 fn file(test: &str) -> PathBuf {
     folder().join(format!("{}.txt", test.replace('_', "-")))
@@ -110,7 +107,7 @@ fn action_in_words(action: &Action) -> String {
         Action::Grant { step, attempt } => format!("grant {step}/{attempt}"),
         Action::Drop { step, attempt, from } => format!("drop {step}/{attempt}, which was {}", from.as_str()),
         Action::Stop { step, attempt } => format!("stop {step}/{attempt}"),
-        Action::Reorder { step, attempt } => format!("order {step}/{attempt} again"),
+        Action::Reorder { step, attempt, .. } => format!("order {step}/{attempt} again"),
         Action::Lose { step, attempt, from } => format!("lose {step}/{attempt}, which was {}", from.as_str()),
         Action::Finish { state } => format!("finish: {}", state.as_str()),
         Action::Void { reason } => format!("void the run: {}", reason.as_str()),

@@ -161,6 +161,26 @@ pub async fn a_claim_is_of_one_life(fixture: &dyn Fixture) {
     bed.conflict(granted(&kuma(), &key, &["nas01"]), &key.to_string()).await;
 }
 
+/// What nobody was granted goes to another agent, and its claim counts no more.
+pub async fn r4_an_order_goes_to_another_agent_before_its_grant(fixture: &dyn Fixture) {
+    let bed = Bed::new(fixture).await;
+    let key = bed.in_state(Claimed).await;
+    let to = |from, agent: &str| Change::Reordered { key: key.clone(), from, agent: name(agent) };
+    bed.conflict(to(Ordered, "other"), &key.to_string()).await;
+    bed.apply(to(Claimed, "other")).await;
+    let attempt = bed.attempt(&key).await;
+    assert_eq!((attempt.state, attempt.agent, attempt.boot), (Ordered, name("other"), None));
+    bed.apply(to(Ordered, "infra")).await;
+    assert_eq!(bed.attempt(&key).await.agent, name("infra"));
+    bed.conflict(granted(&kuma(), &key, &["nas01"]), &key.to_string()).await;
+    let fence = bed.walk(&kuma(), &key, Granted).await;
+    for from in [Ordered, Claimed, Granted] {
+        bed.conflict(to(from, "other"), &key.to_string()).await;
+    }
+    let attempt = bed.attempt(&key).await;
+    assert_eq!((attempt.state, attempt.fence, attempt.agent), (Granted, fence, name("infra")));
+}
+
 /// A grant is for what is claimed, and once; the message to the agent is part of it.
 pub async fn r1_a_grant_is_given_once_and_sent_with_its_fence(fixture: &dyn Fixture) {
     let bed = Bed::new(fixture).await;
@@ -174,7 +194,7 @@ pub async fn r1_a_grant_is_given_once_and_sent_with_its_fence(fixture: &dyn Fixt
     let attempt = bed.attempt(&key).await;
     assert_eq!((attempt.state, attempt.fence, attempt.since), (Granted, Some(fence), at(20)));
 
-    let outgoing = bed.store.outgoing(10).await.expect("messages");
+    let outgoing = bed.store.outgoing(0, 10).await.expect("messages");
     let grant = chiffon_schemas::Grant { key: key.clone(), boot: boot(1), fence, at: at(20) };
     let sent: Vec<_> = outgoing.into_iter().map(|one| (one.agent, one.message)).collect();
     assert_eq!(sent, [(name("infra"), ToAgent::Grant(grant))]);
@@ -195,7 +215,7 @@ pub async fn r1_a_grant_is_given_once_and_sent_with_its_fence(fixture: &dyn Fixt
             _ => Applied::default(),
         };
     }
-    assert_eq!(bed.store.outgoing(10).await.expect("messages").len(), 1);
+    assert_eq!(bed.store.outgoing(0, 10).await.expect("messages").len(), 1);
 }
 
 /// No change but a grant gives out a fence.

@@ -181,7 +181,7 @@ impl<'a> Bed<'a> {
         let locks = store.locks(repository).await.expect("locks");
         let active = store.active(repository).await.expect("active ones");
         let agents = store.agents().await.expect("agents");
-        let outgoing = store.outgoing(1000).await.expect("messages");
+        let outgoing = store.outgoing(0, 1000).await.expect("messages");
         let files = store.refused_files(repository).await.expect("files");
         let commands = store.commands(repository).await.expect("commands");
         all + &format!("{events:#?} {waiting:?} {locks:#?} {active:?} {agents:#?} {outgoing:#?} {files:?} {commands:?}")

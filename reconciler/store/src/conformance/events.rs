@@ -136,6 +136,7 @@ async fn history(bed: &Bed<'_>) {
         let mut event = bed.event(kind);
         (event.request, event.hosts, event.at) = (request, hosts(on), at(secs));
         event.services = services.iter().map(|service| (*service).to_owned()).collect();
+        event.run = (kind != "three").then(|| super::sample::run_id(if kind == "four" { 2 } else { 1 }));
         event
     };
     let events = [
@@ -164,6 +165,7 @@ pub async fn each_field_of_a_filter_narrows(fixture: &dyn Fixture) {
     let none = EventFilter::default;
     assert_eq!(filtered(&bed, EventFilter { request: Some(kuma()), ..none() }).await, ["two", "four", "one"]);
     assert_eq!(filtered(&bed, EventFilter { host: Some(host("b")), ..none() }).await, ["two", "one"]);
+    assert_eq!(filtered(&bed, EventFilter { run: Some(super::sample::run_id(2)), ..none() }).await, ["four"]);
     assert_eq!(filtered(&bed, EventFilter { host: Some(host("c")), ..none() }).await, ["two"]);
     let of_service = |service: &str| EventFilter { service: Some(service.to_owned()), ..none() };
     assert_eq!(filtered(&bed, of_service("dns")).await, ["four", "two"]);
@@ -186,6 +188,7 @@ pub async fn the_fields_of_a_filter_narrow_together(fixture: &dyn Fixture) {
     history(&bed).await;
     let all = EventFilter {
         request: Some(kuma()),
+        run: Some(super::sample::run_id(1)),
         service: Some("kuma".to_owned()),
         host: Some(host("a")),
         kinds: vec!["one".to_owned(), "two".to_owned()],
@@ -195,6 +198,7 @@ pub async fn the_fields_of_a_filter_narrow_together(fixture: &dyn Fixture) {
     assert_eq!(filtered(&bed, all.clone()).await, ["one"]);
     let but = [
         EventFilter { request: Some(name("other")), ..all.clone() },
+        EventFilter { run: Some(super::sample::run_id(2)), ..all.clone() },
         EventFilter { service: Some("dns".to_owned()), ..all.clone() },
         EventFilter { host: Some(host("c")), ..all.clone() },
         EventFilter { kinds: vec!["four".to_owned()], ..all.clone() },

@@ -75,6 +75,7 @@ macro_rules! store_conformance {
         );
         $crate::store_conformance!(@ $fixture; attempts;
             an_order_comes_back_whole,
+            r4_an_order_goes_to_another_agent_before_its_grant,
             r1_an_attempt_is_ordered_once,
             r1_a_run_that_is_over_orders_nothing,
             an_order_of_an_unknown_run_is_a_conflict,

@@ -11,7 +11,7 @@ fn numbered(agent: &str, seq: u64) -> (Name, ToAgent) {
 }
 
 async fn waiting(bed: &Bed<'_>) -> Vec<Outgoing> {
-    bed.store.outgoing(1000).await.expect("messages")
+    bed.store.outgoing(0, 1000).await.expect("messages")
 }
 
 fn plain(messages: &[Outgoing]) -> Vec<(Name, ToAgent)> {
@@ -29,9 +29,11 @@ pub async fn messages_wait_in_the_order_in_which_they_were_sent(fixture: &dyn Fi
     bed.store.send(&all[4..], at(5)).await.expect("sent");
     bed.store.send(&[], at(5)).await.expect("nothing to send");
     assert_eq!(plain(&waiting(&bed).await), all);
-    assert_eq!(plain(&fixture.reopen().await.outgoing(1000).await.expect("messages")), all);
-    assert_eq!(plain(&bed.store.outgoing(2).await.expect("messages")), all[..2]);
-    assert!(bed.store.outgoing(0).await.expect("messages").is_empty());
+    assert_eq!(plain(&fixture.reopen().await.outgoing(0, 1000).await.expect("messages")), all);
+    assert_eq!(plain(&bed.store.outgoing(0, 2).await.expect("messages")), all[..2]);
+    assert!(bed.store.outgoing(0, 0).await.expect("messages").is_empty());
+    let second = waiting(&bed).await[1].id;
+    assert_eq!(plain(&bed.store.outgoing(second, 3).await.expect("messages")), all[2..5]);
 }
 
 /// Every kind of message comes back as it was.
@@ -71,7 +73,7 @@ pub async fn r5_a_message_waits_until_it_is_marked(fixture: &dyn Fixture) {
         bed.store.sent(&[ids[0], i64::MAX]).await.expect("marked");
         bed.store.sent(&[]).await.expect("nothing to mark");
     }
-    assert_eq!(plain(&fixture.reopen().await.outgoing(10).await.expect("messages")).len(), 2);
+    assert_eq!(plain(&fixture.reopen().await.outgoing(0, 10).await.expect("messages")).len(), 2);
 }
 
 /// A mark that comes late, or twice, never hits a message that was put there since: ids are not given again.

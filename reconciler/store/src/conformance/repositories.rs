@@ -28,7 +28,8 @@ pub async fn repositories_share_nothing_but_their_names(fixture: &dyn Fixture) {
     let mine = bed.everything().await;
     let untouched = async |what: &str| {
         // The outbox is the agents', not a repository's: only what was there before is left in it.
-        let sent: Vec<_> = bed.store.outgoing(10).await.expect("messages").iter().skip(1).map(|one| one.id).collect();
+        let sent: Vec<_> =
+            bed.store.outgoing(0, 10).await.expect("messages").iter().skip(1).map(|one| one.id).collect();
         bed.store.sent(&sent).await.expect("marked");
         assert_eq!(bed.everything().await, mine, "{what}");
     };

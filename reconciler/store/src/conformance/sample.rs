@@ -164,6 +164,7 @@ pub fn outcome(verdict: Verdict, duration_ms: u64) -> Outcome {
             not_started: vec!["dns".to_owned()],
             retry_safe: true,
         }),
+        finished: hosts(&["nas01"]),
         interrupted: hosts(&["nas02"]),
         duration_ms,
         usage: Some(Usage { cpu_ms: u64::MAX, max_rss_kib: 70_000 }),

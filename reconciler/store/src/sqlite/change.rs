@@ -66,6 +66,7 @@ pub(super) async fn apply(
             let order = runs::Ordered { name: &name, key: &key, round, hosts: &hosts, agent: &agent };
             runs::ordered(tx, repository, &order, now).await?;
         }
+        Change::Reordered { key, from, agent } => runs::reordered(tx, repository, &key, from, &agent, now).await?,
         Change::Granted { name, key, boot, hosts } => {
             let claim = runs::Claim { name: &name, key: &key, boot: &boot, hosts: &hosts };
             applied.fence = Some(runs::granted(tx, repository, &claim, now).await?);
@@ -101,6 +102,7 @@ pub(super) async fn apply(
             )
             .await?;
         }
+        Change::Noted => {}
         Change::Unlocked { host } => runs::unlocked(tx, repository, &host).await?,
         Change::AgentHeard { agent, facts } => agent_heard(tx, &agent, &facts).await?,
     }

@@ -212,8 +212,9 @@ impl Store for Sqlite {
         Ok(())
     }
 
-    async fn outgoing(&self, limit: u32) -> Result<Vec<Outgoing>, Error> {
-        let rows = sqlx::query("SELECT id, agent, message FROM messages ORDER BY id LIMIT ?")
+    async fn outgoing(&self, after: i64, limit: u32) -> Result<Vec<Outgoing>, Error> {
+        let rows = sqlx::query("SELECT id, agent, message FROM messages WHERE id > ? ORDER BY id LIMIT ?")
+            .bind(after)
             .bind(limit)
             .fetch_all(&self.reader)
             .await?;

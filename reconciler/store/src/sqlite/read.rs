@@ -138,6 +138,9 @@ pub(super) async fn events(
     if let Some(request) = &filter.request {
         query.push(" AND request = ").push_bind(request.as_str().to_owned());
     }
+    if let Some(run) = &filter.run {
+        query.push(" AND run = ").push_bind(run.as_str().to_owned());
+    }
     if let Some(service) = &filter.service {
         query
             .push(" AND seq IN (SELECT event FROM event_services WHERE service = ")

@@ -93,6 +93,35 @@ pub(super) async fn ordered(
     touch(tx, repository, order.name).await
 }
 
+/// An attempt that nobody was granted yet goes to an agent, as if it had never been claimed.
+pub(super) async fn reordered(
+    tx: Tx<'_>,
+    repository: RepositoryId,
+    key: &AttemptKey,
+    from: AttemptState,
+    agent: &Name,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let waits = matches!(from, AttemptState::Ordered | AttemptState::Claimed);
+    let name = request_of(tx, repository, &key.run).await?;
+    let done = sqlx::query(
+        "UPDATE attempts SET state = 'ordered', agent = ?, boot = NULL, since = ?
+         WHERE run_id = ? AND step = ? AND number = ? AND state = ? AND ?",
+    )
+    .bind(agent.as_str())
+    .bind(now.secs())
+    .bind(key.run.as_str())
+    .bind(key.step.as_str())
+    .bind(key.attempt)
+    .bind(from.as_str())
+    .bind(waits)
+    .execute(&mut *tx)
+    .await?;
+    expect_row(&done, || format!("attempt {key} in {}", from.as_str()), "it is granted, over, or not there")?;
+    remember_state(tx, key, AttemptState::Ordered, now).await?;
+    touch(tx, repository, &name).await
+}
+
 /// Refuses a change that names another request than the run's own.
 async fn own_run(tx: Tx<'_>, repository: RepositoryId, name: &Name, run: &RunId) -> Result<(), Error> {
     let owner = request_of(tx, repository, run).await?;

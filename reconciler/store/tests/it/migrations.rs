@@ -114,7 +114,7 @@ async fn a_database_of_the_first_migration_opens_with_its_rows() {
     assert_eq!(store.read_log(&failed.id, 0, 10).await.unwrap().len(), 2);
     assert_eq!(store.unaudited(bed.repository, 10).await.unwrap().len(), 2);
     assert_eq!(store.events(bed.repository, &EventFilter::default()).await.unwrap().len(), 3);
-    assert_eq!(store.outgoing(10).await.unwrap().len(), 2);
+    assert_eq!(store.outgoing(0, 10).await.unwrap().len(), 2);
     assert_eq!(store.commands(bed.repository).await.unwrap().len(), 1);
     assert_eq!(store.agents().await.unwrap().len(), 1);
     let cursor = store.cursor(bed.repository).await.unwrap();

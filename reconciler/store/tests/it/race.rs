@@ -75,7 +75,7 @@ async fn r1_one_of_many_grants_of_an_attempt_wins() {
         let fence = one_won(together(&stores, |store, _| apply(store, bed.repository, change.clone())).await).fence;
         let attempt = bed.facts(&request).await.run.unwrap().attempts.remove(0);
         assert_eq!((attempt.state, attempt.fence), (Granted, fence));
-        assert_eq!(bed.store.outgoing(100).await.unwrap().len() as u64, number, "one grant goes out");
+        assert_eq!(bed.store.outgoing(0, 100).await.unwrap().len() as u64, number, "one grant goes out");
         bed.apply(moved(&key, Granted, Failed)).await;
         bed.over(&key).await;
     }
@@ -221,7 +221,7 @@ async fn nothing_is_lost_when_everybody_writes() {
     let fence = bed.attempt(&key).await.fence.unwrap();
     let events: Vec<Vec<_>> = (0..TASKS).map(|_| (0..5).map(|_| bed.event("written")).collect()).collect();
     let known = bed.store.unaudited(bed.repository, 1000).await.unwrap().len();
-    let waiting = bed.store.outgoing(1000).await.unwrap().len();
+    let waiting = bed.store.outgoing(0, 1000).await.unwrap().len();
     let repository = bed.repository;
     let task = |store: Sqlite, number: u64| {
         let (events, key) = (events[usize::try_from(number).unwrap()].clone(), key.clone());
@@ -245,7 +245,7 @@ async fn nothing_is_lost_when_everybody_writes() {
     }
     let all = usize::try_from(TASKS).unwrap() * 5;
     assert_eq!(bed.store.unaudited(bed.repository, 1000).await.unwrap().len(), known + all);
-    assert_eq!(bed.store.outgoing(1000).await.unwrap().len(), waiting + 2 * all);
+    assert_eq!(bed.store.outgoing(0, 1000).await.unwrap().len(), waiting + 2 * all);
     assert_eq!(bed.store.commands(bed.repository).await.unwrap().len(), all);
     let chunks = bed.store.read_log(&key.run, 0, 1000).await.unwrap();
     assert_eq!(chunks.iter().map(|chunk| chunk.chunk).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);

@@ -1,0 +1,41 @@
+//! Why a tick did not come to its end, and whom that concerns.
+
+/// Why a tick did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A person has to look before anything goes on.
+    #[error("{0}")]
+    Stalled(String),
+    /// The store failed; the next tick tries again.
+    #[error("the store failed")]
+    Store(#[from] chiffon_store::Error),
+    /// A repository failed; the next tick tries again.
+    #[error("a git repository failed")]
+    Git(#[from] chiffon_requests::Error),
+    /// Showing a plan failed; the next tick tries again.
+    #[error("the plan could not be shown")]
+    Forge(#[from] chiffon_forge::Error),
+    /// What a decision needs of the infra repository can't be read now; the next tick tries again.
+    #[error("{0}")]
+    Infra(String),
+}
+
+impl Error {
+    /// Whether somebody was faster, so that looking again is all that is to be done; what was found.
+    pub(super) fn is_race(&self) -> Option<String> {
+        let of_git = |error: &chiffon_requests::Error| error.is_stale().then(|| error.to_string());
+        match self {
+            Self::Store(chiffon_store::Error::Conflict { what, found }) => Some(format!("{what}: {found}")),
+            Self::Git(error) | Self::Forge(chiffon_forge::Error::Git(error)) => of_git(error),
+            Self::Store(_) | Self::Forge(_) | Self::Stalled(_) | Self::Infra(_) => None,
+        }
+    }
+
+    /// Whether it concerns the request alone that was looked at, so that the others go on.
+    pub(super) fn is_of_one_request(&self) -> bool {
+        match self {
+            Self::Git(_) | Self::Forge(_) | Self::Infra(_) => true,
+            Self::Store(_) | Self::Stalled(_) => false,
+        }
+    }
+}

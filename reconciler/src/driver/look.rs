@@ -1,0 +1,112 @@
+//! Looks: at a request, at what all requests share, and at what git says of a plan's ground.
+
+use std::collections::BTreeMap;
+
+use chiffon_core::facts::{RequestFacts, World};
+use chiffon_core::{Decision, Freshness, State};
+use chiffon_requests::Repo;
+use chiffon_schemas::{Name, Oid, Pin, RepoPath};
+
+use super::{Driver, Error, blocking, pages};
+use crate::environment;
+
+/// Longer than this without listening, and what agents said in the meantime may be unheard.
+const DEAF_SECS: i64 = 5;
+
+impl Driver {
+    /// The facts of a request, with what only git knows, and the world.
+    pub(crate) async fn look_at(&self, name: &Name) -> Result<Option<(RequestFacts, World)>, Error> {
+        let Some(mut facts) = self.store.facts(self.repository, name).await? else { return Ok(None) };
+        let plan_path = chiffon_requests::plan_path(&facts.path);
+        facts.plan_branch = blocking(|| self.plain.plan_branch(name, &plan_path))?;
+        Ok(Some((facts, self.world().await?)))
+    }
+
+    /// What all requests share.
+    pub(crate) async fn world(&self) -> Result<World, Error> {
+        let cursor = self.store.cursor(self.repository).await?;
+        let now = environment::now();
+        // A tick that takes long does not listen either.
+        let deaf = now > self.tick_began.plus_secs(DEAF_SECS);
+        Ok(World {
+            now,
+            listening_since: if deaf { now } else { self.listening_since },
+            infra: if self.infra_error.is_some() { None } else { cursor.infra },
+            locks: self.reserved.clone().into_iter().chain(self.store.locks(self.repository).await?).collect(),
+            agents: self.store.agents().await?,
+            policy: self.config.policy.clone(),
+        })
+    }
+
+    pub(super) fn decision(&mut self, facts: &RequestFacts, world: &World) -> Result<Decision, Error> {
+        let freshness = match chiffon_core::open_offer(facts) {
+            Some(offer) => self.freshness(&offer.plan_oid, &offer.plan.spec.reads, world.infra.as_ref()),
+            None => Freshness::Fresh,
+        };
+        Ok(chiffon_core::decide(facts, world, freshness))
+    }
+
+    /// Whether everything that a plan reads is as it was, at the tip of the infra branch.
+    pub(crate) fn freshness(&mut self, plan: &Oid, reads: &BTreeMap<RepoPath, Pin>, infra: Option<&Oid>) -> Freshness {
+        let (Some(tip), Some(repo)) = (infra, &self.infra) else { return Freshness::Unknown };
+        let key = (plan.clone(), tip.clone());
+        if let Some(known) = self.freshness.get(&key) {
+            return *known;
+        }
+        let answer = blocking(|| reads_hold(repo, tip, reads));
+        let freshness = match answer {
+            Ok(true) => Freshness::Fresh,
+            Ok(false) => Freshness::Stale,
+            Err(_) => return Freshness::Unknown,
+        };
+        // Only the last tip is asked about again.
+        self.freshness.retain(|(_, known), _| known == tip);
+        self.freshness.insert(key, freshness);
+        freshness
+    }
+
+    pub(super) fn remember_state(&mut self, facts: &RequestFacts, world: &World) {
+        if let Some(states) = &mut self.states {
+            let state = chiffon_core::state(facts, world);
+            let why = pages::why(&state, facts);
+            states.insert(facts.name.clone(), (state, why));
+        }
+    }
+
+    /// Every request that is not archived, with its state and why it is so: read whole once, and then kept by what
+    /// each tick finds, so that a tick costs what is active and not what there is.
+    ///
+    /// # Errors
+    /// The store or the repository failed.
+    pub async fn states(&mut self) -> Result<&BTreeMap<Name, (State, String)>, Error> {
+        if self.states.is_none() {
+            self.states = Some(BTreeMap::new());
+            for name in self.store.names(self.repository, false).await? {
+                match self.look_at(&name).await {
+                    Ok(Some((facts, world))) => self.remember_state(&facts, &world),
+                    Ok(None) => {}
+                    Err(error) => {
+                        self.states = None;
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        Ok(self.states.get_or_insert_default())
+    }
+}
+
+/// Whether every pin holds at a commit.
+fn reads_hold(repo: &Repo, commit: &Oid, reads: &BTreeMap<RepoPath, Pin>) -> Result<bool, chiffon_requests::Error> {
+    for (path, pin) in reads {
+        let found = repo.entry_at(commit, path)?.map(|entry| entry.oid);
+        let holds = match pin {
+            Pin::Absent => found.is_none(),
+            Pin::Object(oid) => found.as_ref() == Some(oid),
+        };
+        if !holds {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
