@@ -278,6 +278,11 @@ impl Bed {
         fs::remove_dir_all(self.requests().join("hooks")).unwrap();
     }
 
+    /// Wakes the reconciler, as the hook does that was taken away.
+    pub fn wake(&self) {
+        fs::write(self.home().join("state/wake"), "").unwrap();
+    }
+
     /// The tip of the audit branch.
     pub fn audit_tip(&self) -> String {
         self.bare_git(&["rev-parse", "refs/heads/chiffon/audit"])

@@ -32,7 +32,7 @@ impl Driver {
             let waiting = self.store.outgoing(after, RELAY_BATCH).await?;
             let Some(last) = waiting.last() else { return Ok(()) };
             after = last.id;
-            let (mut sent, mut ordered) = (Vec::new(), false);
+            let (mut sent, mut only_orders) = (Vec::new(), true);
             for outgoing in waiting {
                 if unreached.contains(&outgoing.agent) {
                     continue;
@@ -40,7 +40,7 @@ impl Driver {
                 match self.hub.send(&outgoing.agent, &outgoing.message).await {
                     Ok(()) => {
                         sent.push(outgoing.id);
-                        ordered |= matches!(outgoing.message, ToAgent::Order(_));
+                        only_orders &= matches!(outgoing.message, ToAgent::Order(_));
                     }
                     Err(error) => {
                         tracing::debug!(agent = %outgoing.agent, %error, "not published yet");
@@ -48,10 +48,11 @@ impl Driver {
                     }
                 }
             }
-            if !sent.is_empty() {
-                self.store.sent(&sent).await?;
+            if sent.is_empty() {
+                continue;
             }
-            if ordered {
+            self.store.sent(&sent).await?;
+            if only_orders {
                 crash_point("order-relayed");
             }
         }

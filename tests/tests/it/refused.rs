@@ -156,9 +156,11 @@ fn s2_a_merge_taken_back_before_the_first_grant_cancels() {
     let mut up = bed.up();
     bed.chiffon(&["pause", "journal", "--reason", "not yet", "--until", "1d"]).ends(0);
     bed.approve("journal", Merge::Commit);
+    bed.wake();
     up.wait_for("journal: paused");
     bed.git(&["revert", "--no-edit", "--mainline", "1", "HEAD"]);
     bed.push("taken back");
+    bed.wake();
     up.wait_for("journal: cancelled");
     assert!(bed.infra.lines("journal").is_empty());
     up.signal("TERM");
