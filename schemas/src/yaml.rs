@@ -4,6 +4,8 @@
 //! may: aliases are expanded within the budget, tags are kept, merge keys are merged, and of repeated keys the last
 //! wins, as Ansible has it.
 
+use std::collections::{HashMap, HashSet, hash_map};
+
 use granit_parser::{Event, Parser, ScalarStyle, Span as Place};
 
 use crate::Json;
@@ -17,6 +19,8 @@ pub struct Limits {
     pub max_depth: usize,
     /// Nodes, after aliases are expanded.
     pub max_nodes: usize,
+    /// Nodes that come from aliases: a few bytes can ask for very many.
+    pub max_aliased: usize,
     /// Bytes of one scalar.
     pub max_scalar_bytes: usize,
     /// Documents in one file.
@@ -37,13 +41,22 @@ impl Limits {
         max_bytes: 1024 * 1024,
         max_depth: 64,
         max_nodes: 200_000,
+        max_aliased: 20_000,
         max_scalar_bytes: 1024 * 1024,
         max_documents: 64,
         foreign: true,
     };
 
     const fn own(max_bytes: usize, max_nodes: usize) -> Self {
-        Self { max_bytes, max_depth: 16, max_nodes, max_scalar_bytes: max_bytes, max_documents: 1, foreign: false }
+        Self {
+            max_bytes,
+            max_depth: 16,
+            max_nodes,
+            max_aliased: 0,
+            max_scalar_bytes: max_bytes,
+            max_documents: 1,
+            foreign: false,
+        }
     }
 }
 
@@ -131,7 +144,7 @@ pub fn parse_all(text: &str, limits: &Limits) -> Result<Vec<Node>, Error> {
     }
     deep_flow(text, limits)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    Reader { limits, nodes: 0, anchors: Vec::new(), documents: Vec::new() }.read(text)
+    Reader { limits, nodes: 0, aliased: 0, anchors: HashMap::new(), documents: Vec::new() }.read(text)
 }
 
 /// The same for bytes.
@@ -214,12 +227,15 @@ struct Open {
     node: Node,
     anchor: usize,
     key: Option<Node>,
+    /// Place and span of each key so far, by its identity.
+    keys: HashMap<String, (usize, Span)>,
 }
 
 struct Reader<'a> {
     limits: &'a Limits,
     nodes: usize,
-    anchors: Vec<(usize, Node)>,
+    aliased: usize,
+    anchors: HashMap<usize, Node>,
     documents: Vec<Node>,
 }
 
@@ -306,7 +322,7 @@ impl Reader<'_> {
             return Err(too_deep(span, self.limits));
         }
         let tag = tag.filter(|tag| !tag.starts_with("!!"));
-        stack.push(Open { node: Node { value, span, tag }, anchor, key: None });
+        stack.push(Open { node: Node { value, span, tag }, anchor, key: None, keys: HashMap::new() });
         Ok(())
     }
 
@@ -317,7 +333,7 @@ impl Reader<'_> {
         if !self.limits.foreign {
             return Err(error(span, "anchors are not taken here", Some("write the value out where it is needed")));
         }
-        self.anchors.push((anchor, node.clone()));
+        self.anchors.insert(anchor, node.clone());
         Ok(())
     }
 
@@ -325,11 +341,16 @@ impl Reader<'_> {
         if !self.limits.foreign {
             return Err(error(span, "aliases are not taken here", Some("write the value out")));
         }
-        let found = self.anchors.iter().rev().find(|(anchor, _)| *anchor == id).map(|(_, node)| node.clone());
-        let Some(node) = found else { return Err(error(span, "an alias of itself or of nothing", None)) };
-        // Counted as if it were written out: a bomb of aliases breaks the budget before it breaks the memory.
-        self.count(size(&node), span)?;
-        Ok(node)
+        let Some(nodes) = self.anchors.get(&id).map(size) else {
+            return Err(error(span, "an alias of itself or of nothing", None));
+        };
+        // Counted as if it were written out: a bomb of aliases breaks the budget before anything is copied.
+        self.count(nodes, span)?;
+        self.aliased += nodes;
+        if self.aliased > self.limits.max_aliased {
+            return Err(error(span, &format!("more than {} values by aliases", self.limits.max_aliased), None));
+        }
+        Ok(self.anchors[&id].clone())
     }
 
     /// Puts a finished node where it belongs.
@@ -345,15 +366,18 @@ impl Reader<'_> {
             Value::Seq(items) => items.push(node),
             Value::Map(entries) => match open.key.take() {
                 None => {
-                    check_key(&node, entries, self.limits)?;
+                    check_key(&node, &open.keys, self.limits)?;
                     open.key = Some(node);
                 }
-                Some(key) => {
-                    if self.limits.foreign {
-                        entries.retain(|(known, _)| known.value != key.value || is_merge(known));
+                Some(key) if is_merge(&key) => entries.push((key, node)),
+                Some(key) => match open.keys.entry(identity(&key.value)) {
+                    // Only in other people's files: there the last one wins, as it does in Ansible.
+                    hash_map::Entry::Occupied(known) => entries[known.get().0] = (key, node),
+                    hash_map::Entry::Vacant(free) => {
+                        free.insert((entries.len(), key.span));
+                        entries.push((key, node));
                     }
-                    entries.push((key, node));
-                }
+                },
             },
             Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::String(_) => {}
         }
@@ -361,7 +385,7 @@ impl Reader<'_> {
     }
 }
 
-fn check_key(key: &Node, entries: &[(Node, Node)], limits: &Limits) -> Result<(), Error> {
+fn check_key(key: &Node, known: &HashMap<String, (usize, Span)>, limits: &Limits) -> Result<(), Error> {
     if limits.foreign {
         return Ok(());
     }
@@ -371,11 +395,19 @@ fn check_key(key: &Node, entries: &[(Node, Node)], limits: &Limits) -> Result<()
     if text == "<<" {
         return Err(error(key.span, "merge keys are not taken here", Some("write the fields out")));
     }
-    if let Some((first, _)) = entries.iter().find(|(known, _)| known.as_str() == Some(text)) {
-        let message = format!("`{text}` is there twice; first in line {}", first.span.line);
+    if let Some((_, first)) = known.get(&identity(&key.value)) {
+        let message = format!("`{text}` is there twice; first in line {}", first.line);
         return Err(error(key.span, &message, Some("remove one of them")));
     }
     Ok(())
+}
+
+/// What two keys have in common that are the same one.
+fn identity(key: &Value) -> String {
+    match key {
+        Value::String(text) => format!("\"{text}"),
+        other => format!("{other:?}"),
+    }
 }
 
 fn is_merge(key: &Node) -> bool {
@@ -397,6 +429,7 @@ fn merge(node: &mut Node) {
         return;
     }
     let (merged, mut own): (Vec<_>, Vec<_>) = std::mem::take(entries).into_iter().partition(|(key, _)| is_merge(key));
+    let mut known: HashSet<String> = own.iter().map(|(key, _)| identity(&key.value)).collect();
     for (_, value) in merged {
         let maps = match value.value {
             Value::Map(map) => vec![map],
@@ -410,7 +443,7 @@ fn merge(node: &mut Node) {
             Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::String(_) => Vec::new(),
         };
         for (key, value) in maps.into_iter().flatten() {
-            if !own.iter().any(|(known, _)| known.value == key.value) {
+            if known.insert(identity(&key.value)) {
                 own.push((key, value));
             }
         }

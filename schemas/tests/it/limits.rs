@@ -49,6 +49,19 @@ fn foreign_files_keep_tags_merge_maps_and_read_yaml_1_1() {
 }
 
 #[test]
+fn in_foreign_files_the_last_of_two_keys_wins_and_its_own_key_wins_over_a_merged_one() {
+    let text = "one: &one {a: 1, 7: x}\ntwo: &two {a: 2, b: 2}\nall: {a: 0, a: 9, <<: [*one, *two], 7: y, '7': z}\n";
+    let node = parse(text, &Limits::INFRA).unwrap();
+    let all = node.get("all").unwrap();
+    let found: Vec<String> =
+        all.entries().iter().map(|(key, value)| format!("{:?}={:?}", key.value, value.value)).collect();
+    assert_eq!(
+        found,
+        ["String(\"a\")=Int(9)", "Int(7)=String(\"y\")", "String(\"7\")=String(\"z\")", "String(\"b\")=Int(2)"]
+    );
+}
+
+#[test]
 fn places_count_from_one() {
     let node = parse("a: 1\nb:\n  - x\n  - yé: z\n", &Limits::REQUEST).unwrap();
     let item = &node.get("b").unwrap().items()[1];
