@@ -122,6 +122,17 @@ pub enum AgentMessage {
         /// Why, in words: a refused check of git, say.
         reason: String,
     },
+    /// A task ended on a host. For those who watch: never numbered, stored or sent again, and never part of a verdict.
+    Progress {
+        /// The attempt.
+        key: AttemptKey,
+        /// The host.
+        host: Host,
+        /// The task.
+        task: String,
+        /// ok, changed, failed, skipped, unreachable.
+        status: String,
+    },
     /// Something about a granted attempt.
     Report(Report),
 }
@@ -181,15 +192,6 @@ pub enum ReportBody {
         chunk: u64,
         /// Its text.
         text: String,
-    },
-    /// A task ended on a host: for progress, never for verdicts.
-    Progress {
-        /// The host.
-        host: Host,
-        /// The task.
-        task: String,
-        /// ok, changed, failed, skipped, unreachable.
-        status: String,
     },
     /// It is over; the last report of an attempt.
     Over(Box<Outcome>),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chiffon_schemas::{AttemptKey, LogDigest, Order, Outcome, ReportBody, Verdict};
+use chiffon_schemas::{AgentMessage, AttemptKey, LogDigest, Order, Outcome, ReportBody, Verdict};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -15,7 +15,7 @@ use crate::{Ending, LogSink, Marker, ProgressSink, RunContext, Work, end_orphans
 /// Chunks between the work and the spool: 512 KiB at most.
 const LOG_BUFFER: usize = 8;
 
-/// Lines of progress between the work and the spool; more at once than anybody can watch.
+/// Lines of progress between the work and the link; more at once than anybody can watch.
 const PROGRESS_BUFFER: usize = 256;
 
 /// The largest outcome in bytes of JSON: half of what the link carries in one message.
@@ -31,6 +31,8 @@ pub(crate) struct Attempt {
     pub work_folder: PathBuf,
     pub cancel: watch::Receiver<bool>,
     pub grace: Duration,
+    /// What it says while it goes on, to whoever watches.
+    pub mouth: mpsc::Sender<AgentMessage>,
 }
 
 impl Attempt {
@@ -44,7 +46,8 @@ impl Attempt {
         let (progress, tasks) = ProgressSink::channel(PROGRESS_BUFFER);
         let (stop, stopped) = oneshot::channel();
         let room = Room { spool: Arc::clone(&self.spool), limit: self.spool_bytes, cancel: self.cancel.clone() };
-        let pump = tokio::spawn(pump(room, chunks, tasks, stopped));
+        let pump = tokio::spawn(pump(room, chunks, stopped));
+        tokio::spawn(show(self.order.key.clone(), tasks, self.mouth.clone()));
         let run = RunContext {
             marker: self.marker.clone(),
             log: log.clone(),
@@ -100,24 +103,27 @@ impl Room {
     }
 }
 
-/// Takes chunks and progress to the spool until told to stop, and then what still waits; whether all of it was kept.
-async fn pump(
-    mut room: Room,
-    mut chunks: mpsc::Receiver<LogChunk>,
-    mut tasks: mpsc::Receiver<Progress>,
-    mut stopped: oneshot::Receiver<()>,
-) -> bool {
+/// Says which tasks ended, for as long as the work can. Where the link takes nothing it is dropped: the log has it all.
+async fn show(key: AttemptKey, mut tasks: mpsc::Receiver<Progress>, mouth: mpsc::Sender<AgentMessage>) {
+    while let Some(Progress { host, task, status }) = tasks.recv().await {
+        // What is more important, heartbeats above all, finds room at any time.
+        if mouth.capacity() > mouth.max_capacity() / 4 * 3 {
+            let _ = mouth.try_send(AgentMessage::Progress { key: key.clone(), host, task, status });
+        }
+    }
+}
+
+/// Takes chunks to the spool until told to stop, and then what still waits; whether all of it was kept.
+async fn pump(mut room: Room, mut chunks: mpsc::Receiver<LogChunk>, mut stopped: oneshot::Receiver<()>) -> bool {
     let (mut kept, mut stopping) = (true, false);
     loop {
         let body = tokio::select! {
             biased;
             Some(LogChunk { chunk, text }) = chunks.recv() => ReportBody::Log { chunk, text },
-            Some(Progress { host, task, status }) = tasks.recv() => ReportBody::Progress { host, task, status },
             _ = &mut stopped, if !stopping => {
                 // Closed for writers that outlive the work; what was written before is still there.
                 stopping = true;
                 chunks.close();
-                tasks.close();
                 continue;
             }
             else => return kept,
@@ -128,7 +134,6 @@ async fn pump(
                 _ = &mut stopped => {
                     stopping = true;
                     chunks.close();
-                    tasks.close();
                 }
             }
         }

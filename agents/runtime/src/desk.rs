@@ -362,6 +362,7 @@ impl Desk {
             spool_bytes: self.settings.spool_bytes,
             cancel: cancelled,
             grace: self.settings.grace,
+            mouth: self.mouth.clone(),
         };
         let events = self.events.clone();
         self.running += 1;

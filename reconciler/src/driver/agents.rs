@@ -69,6 +69,7 @@ impl Driver {
             AgentMessage::Heartbeat => self.heard(&agent, &boot).await.map(|()| false),
             AgentMessage::Claim { key } => self.claim(&agent, boot, key).await,
             AgentMessage::Decline { key, reason } => self.decline(&agent, &boot, &key, &reason).await.map(|()| true),
+            AgentMessage::Progress { .. } => Ok(false),
             AgentMessage::Report(report) => self.report(&agent, report).await,
         }
     }
@@ -240,7 +241,7 @@ impl Driver {
     async fn report(&mut self, agent: &Name, report: Report) -> Result<bool, Error> {
         let log = match &report.body {
             ReportBody::Log { chunk, text } => Some((*chunk, text.as_str())),
-            ReportBody::Started | ReportBody::Progress { .. } | ReportBody::Over(_) => None,
+            ReportBody::Started | ReportBody::Over(_) => None,
         };
         let accepted = self.store.report(&report.key, report.fence, report.seq, log, environment::now()).await?;
         let (seq, whole) = match accepted {
@@ -271,7 +272,7 @@ impl Driver {
 
     async fn take_body(&mut self, report: &Report) -> Result<bool, Error> {
         match &report.body {
-            ReportBody::Log { .. } | ReportBody::Progress { .. } => Ok(false),
+            ReportBody::Log { .. } => Ok(false),
             ReportBody::Started => {
                 let change = granted_to_started(&report.key, report.fence);
                 ignore_conflict(self.apply(change, &[]).await).map(|()| false)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chiffon_core::State;
-use chiffon_schemas::{AgentMessage, FromAgent, Name, ReportBody};
+use chiffon_schemas::{AgentMessage, FromAgent, Name};
 use serde_json::json;
 
 use crate::output::{Output, Tone, continued, printable};
@@ -89,9 +89,12 @@ pub fn tone(state: &State) -> Tone {
 
 /// The line of a message that tells of progress.
 pub fn progress_of(message: &FromAgent) -> Option<String> {
-    let AgentMessage::Report(report) = &message.message else { return None };
-    match &report.body {
-        ReportBody::Progress { host, task, status } => Some(format!("  {host}: {task}: {status}")),
-        ReportBody::Started | ReportBody::Log { .. } | ReportBody::Over(_) => None,
+    match &message.message {
+        AgentMessage::Progress { host, task, status, .. } => Some(format!("  {host}: {task}: {status}")),
+        AgentMessage::Hello(_)
+        | AgentMessage::Heartbeat
+        | AgentMessage::Claim { .. }
+        | AgentMessage::Decline { .. }
+        | AgentMessage::Report(_) => None,
     }
 }

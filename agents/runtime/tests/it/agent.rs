@@ -32,12 +32,8 @@ async fn an_order_is_claimed_granted_run_and_reported_in_order() {
     assert_eq!(texts, [(0, "PLAY RECAP\n")]);
     let digest: String = Sha256::digest("PLAY RECAP\n").iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!((outcome.log.sha256, outcome.log.chunks, outcome.log.incomplete), (digest, 1, false));
-    assert!(
-        world
-            .reports
-            .iter()
-            .any(|report| matches!(&report.body, ReportBody::Progress { status, .. } if status == "ok"))
-    );
+    let shown = |message: &AgentMessage| matches!(message, AgentMessage::Progress { status, .. } if status == "ok");
+    assert!(world.heard.iter().any(shown));
     assert!(world.reports.iter().all(|report| report.fence == fence(1)));
     world.send(ToAgent::Stored { key, seq: last.seq }).await;
     world.settled().await;
