@@ -164,7 +164,7 @@ impl Loop<'_> {
         let mut said_ready = false;
         loop {
             let news = self.news(&mut woken, &mut signals, look_again).await?;
-            if matches!(news, News::Stop) && self.driver.at_work().await?.is_empty() {
+            if matches!(news, News::Stop) && self.at_work().await.is_some_and(|names| names.is_empty()) {
                 return Ok(());
             }
             if !self.driver.has_fetched() {
@@ -195,11 +195,11 @@ impl Loop<'_> {
             let due = self.fetching.due(look_again.map(until));
             let heard = tokio::select! {
                 biased;
-                () = signals.recv() => { self.asked_to_stop().await?; Some(News::Stop) }
+                () = signals.recv() => { self.asked_to_stop().await; Some(News::Stop) }
                 message = self.hub.receive() => self.take(message).await?.then_some(News::Look),
-                fetched = self.fetching.done() => { self.fetched(fetched).await?; Some(News::Look) }
+                fetched = self.fetching.done() => { self.fetched(fetched).await; Some(News::Look) }
                 _ = woken.recv() => { self.reload(); self.fetching.begin(self.driver); None }
-                () = tokio::time::sleep_until(due) => self.on_time(due).await?,
+                () = tokio::time::sleep_until(due) => self.on_time(due).await,
             };
             if self.ears.slept() {
                 self.driver.was_deaf();
@@ -211,26 +211,27 @@ impl Loop<'_> {
     }
 
     /// The time for a look has come, or for a fetch, which brings a look with it.
-    async fn on_time(&mut self, due: Instant) -> Result<Option<News>> {
+    async fn on_time(&mut self, due: Instant) -> Option<News> {
         if self.fetching.is_slow(due) {
             self.output.progress("the infra repository takes long to answer; what is known of it counts until then");
-            self.driver.go_on_without_fetch().await?;
-            return Ok(Some(News::Look));
+            if let Err(error) = self.driver.go_on_without_fetch().await {
+                self.complain(&error);
+            }
+            return Some(News::Look);
         }
         if self.fetching.is_due() {
             self.fetching.begin(self.driver);
-            return Ok(None);
+            return None;
         }
-        Ok(Some(News::Look))
+        Some(News::Look)
     }
 
-    async fn fetched(&mut self, fetched: Fetched) -> Result<()> {
+    async fn fetched(&mut self, fetched: Fetched) {
         let poll = Duration::from_secs(u64::from(self.driver.config().spec.poll_secs));
         if let Err(error) = self.driver.fetched(fetched).await {
             self.complain(&error);
         }
         self.fetching.ended(poll, self.driver);
-        Ok(())
     }
 
     /// Takes messages in until one changes something that is decided on; whether one did. A flood of log chunks costs
@@ -277,6 +278,7 @@ impl Loop<'_> {
         match self.driver.tick().await {
             Ok(tick) => {
                 self.last_error = None;
+                self.exit = Exit::Done;
                 self.say_troubles(tick.troubles);
                 self.reporter.states(self.driver.states().await?);
                 self.unread = self.driver.refused_files().await?;
@@ -324,8 +326,19 @@ impl Loop<'_> {
         }
     }
 
-    async fn asked_to_stop(&mut self) -> Result<()> {
-        let at_work = self.driver.at_work().await?;
+    /// Requests of which an agent may be at work; `None` where nobody can say now.
+    async fn at_work(&mut self) -> Option<Vec<Name>> {
+        match self.driver.at_work().await {
+            Ok(names) => Some(names),
+            Err(error) => {
+                self.complain(&error);
+                None
+            }
+        }
+    }
+
+    async fn asked_to_stop(&mut self) {
+        let at_work = self.at_work().await.unwrap_or_default();
         self.driver.wind_down();
         self.stop = match self.stop {
             Stop::No => {
@@ -340,11 +353,12 @@ impl Loop<'_> {
                 for name in &at_work {
                     self.output.progress(&format!("cancelling {name}"));
                 }
-                self.driver.cancel_all().await?;
+                if let Err(error) = self.driver.cancel_all().await {
+                    self.complain(&error);
+                }
                 Stop::Cancel
             }
         };
-        Ok(())
     }
 
     /// Whether the loop ends here.
@@ -353,7 +367,7 @@ impl Loop<'_> {
             return Ok(false);
         }
         // Whatever else is wrong: what runs is waited for, since it could not go on without this process.
-        if !self.driver.at_work().await?.is_empty() {
+        if self.at_work().await.is_none_or(|names| !names.is_empty()) {
             return Ok(false);
         }
         if self.stop != Stop::No || self.last_error.is_some() {

@@ -452,10 +452,8 @@ fn notice_silence(run: &Run, world: &World, draft: &mut Draft) {
 /// What its agent will not begin goes to one that is there. An order stays with an agent that is away where no other
 /// one is: it may come back.
 fn reorder(attempt: &Attempt, run: &Run, world: &World) -> Option<Action> {
-    let agent = match state::online_agent(world, run) {
-        Some(online) => online.clone(),
-        None => attempt.agent.clone(),
-    };
+    let same = state::is_online(world, &attempt.agent).then_some(&attempt.agent);
+    let agent = same.or_else(|| state::online_agent(world, run)).unwrap_or(&attempt.agent).clone();
     (attempt.state == AttemptState::Claimed || agent != attempt.agent).then(|| Action::Reorder {
         step: attempt.step.clone(),
         attempt: attempt.number,

@@ -213,9 +213,13 @@ pub fn waiting(facts: &RequestFacts, run: &Run, world: &World) -> Option<Waiting
 /// An agent of the kind that the run's steps need and that was heard of lately; the first by name.
 pub fn online_agent<'a>(world: &'a World, run: &Run) -> Option<&'a Name> {
     let kind = run.plan.spec.steps.first()?.agent;
+    world.agents.iter().find(|(name, agent)| agent.kind == kind && is_online(world, name)).map(|(name, _)| name)
+}
+
+/// Whether an agent was heard of lately.
+pub(crate) fn is_online(world: &World, agent: &Name) -> bool {
     let silence = i64::from(world.policy.agent_silence_secs);
-    let online = |heard: Timestamp| heard.plus_secs(silence) >= world.now;
-    world.agents.iter().find(|(_, agent)| agent.kind == kind && online(agent.heard)).map(|(name, _)| name)
+    world.agents.get(agent).is_some_and(|agent| agent.heard.plus_secs(silence) >= world.now)
 }
 
 fn absent(facts: &RequestFacts) -> State {

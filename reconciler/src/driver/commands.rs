@@ -263,7 +263,13 @@ impl Driver {
         }
         let Some((facts, _)) = self.look_at(&facts.name).await? else { return refused("the request is gone") };
         let Some(run) = facts.run.as_ref() else { return refused("the run is gone") };
-        match chiffon_core::after_resolving(run).filter(|_| how != Resolution::Retry) {
+        let ended = match how {
+            Resolution::Retry => None,
+            Resolution::Succeeded => chiffon_core::after_resolving(run),
+            // Whatever else: what a person found failed goes on only when they say so.
+            Resolution::Failed => Some(chiffon_core::after_resolving(run).unwrap_or(RunState::Failed)),
+        };
+        match ended {
             None => self.reopen(&facts, run).await?,
             Some(state) => {
                 let change = Change::RunResolved { run: run.id.clone(), state };
