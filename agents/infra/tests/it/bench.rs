@@ -142,6 +142,17 @@ impl Attempt {
         tokio::time::timeout(Duration::from_secs(60), seen).await.expect("the task ends within a minute");
     }
 
+    /// The process that this one started: its number says nothing, since numbers begin anew at the end of their range.
+    pub fn leader(&self) -> i32 {
+        let ours = std::process::id().to_string();
+        let parent = |pid: i32| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            Some(stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.to_owned())
+        };
+        let mut all = self.processes().into_iter().map(|(pid, _)| pid);
+        all.find(|pid| parent(*pid).as_ref() == Some(&ours)).expect("it runs")
+    }
+
     /// The processes that carry this attempt's marker: number and arguments.
     pub fn processes(&self) -> Vec<(i32, Vec<u8>)> {
         let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());

@@ -115,8 +115,7 @@ async fn n3_interrupted() {
         bench.fixtures("outcomes");
         let mut attempt = bench.begin(&step("slow.yml", &["one"]), "inventory/hosts.yml");
         attempt.until_done("before").await;
-        let leader = attempt.processes().into_iter().map(|(pid, _)| pid).min().unwrap();
-        let pid = rustix::process::Pid::from_raw(leader).unwrap();
+        let pid = rustix::process::Pid::from_raw(attempt.leader()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
         let Ran { outcome, .. } = attempt.end().await;
         assert_eq!(outcome.verdict, Verdict::Failed, "{outcome:#?}");
