@@ -16,7 +16,7 @@ demo: $(ENVS)/ansible-2.19/.ready ## Follow one sentence from a push to a record
 
 test: $(ENVS)/ansible-2.19/.ready $(ENVS)/ansible-2.14/.ready ## Run every test
 	$(CARGO) build --workspace $(TEST_FEATURES)
-	$(CARGO) test --workspace $(TEST_FEATURES)
+	sh tests/tools/services.sh $(CARGO) test --workspace $(TEST_FEATURES)
 
 check: fmt lint ## Formatting, lints and generated files
 

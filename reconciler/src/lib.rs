@@ -9,6 +9,7 @@ mod events;
 mod home;
 mod mirror;
 mod output;
+mod store;
 mod up;
 
 use std::process::ExitCode;

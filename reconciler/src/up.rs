@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use chiffon_core::State;
 use chiffon_link::{Hub, Limits, LocalHub};
 use chiffon_schemas::{Name, Timestamp};
-use chiffon_store::{Sqlite, Store};
+use chiffon_store::Store;
 use notify::Watcher;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -69,7 +69,8 @@ pub struct Options {
 pub async fn up(home: Home, environment: Environment, output: &Output, options: &Options) -> Result<Exit> {
     let config = load(&home)?;
     let _lock = take_lock(&home).await?;
-    let store: Arc<dyn Store> = Arc::new(Sqlite::open(&home.database()).await.context("opening the database")?);
+    let mut signals = Signals::new()?;
+    let Some(store) = open_store(&home, &config, output, options, &mut signals).await? else { return Ok(Exit::Done) };
     let hub = Arc::new(LocalHub::new(Limits::default()));
     let link = hub.attach(&config.spec.agent.name);
     let (stop_agent, agent_stop) = watch::channel(false);
@@ -78,6 +79,7 @@ pub async fn up(home: Home, environment: Environment, output: &Output, options: 
     let mut looped = Loop {
         reporter: report::Reporter::new(*output, options.quiet),
         driver: &mut driver,
+        store,
         hub: hub.clone(),
         home: &home,
         output,
@@ -89,7 +91,7 @@ pub async fn up(home: Home, environment: Environment, output: &Output, options: 
         fetching: Fetching::new(),
         ears: Ears::new(),
     };
-    let ended = looped.run(options).await;
+    let ended = looped.run(options, &mut signals).await;
     let exit = looped.exit;
     looped.fetching.stop().await;
     let _ = stop_agent.send(true);
@@ -97,6 +99,38 @@ pub async fn up(home: Home, environment: Environment, output: &Output, options: 
         output.progress("the agent did not stop in 60 s");
     }
     ended.map(|()| exit)
+}
+
+/// Opens the store; while a server can't be reached it is tried again, ever more seldom, and each new reason is said
+/// once. `None` where a person asked to stop meanwhile.
+async fn open_store(
+    home: &Home,
+    config: &Config,
+    output: &Output,
+    options: &Options,
+    signals: &mut Signals,
+) -> Result<Option<Arc<dyn Store>>> {
+    let mut said = String::new();
+    let mut pause = Duration::from_secs(1);
+    loop {
+        let error = match crate::store::open(home, config).await {
+            Ok(store) => return Ok(Some(store)),
+            Err(error) => error,
+        };
+        if options.once || !crate::store::may_come_back(&error) {
+            return Err(error);
+        }
+        let reason = format!("{error:#}");
+        if reason != said {
+            output.progress(&format!("{reason}; trying again until it answers"));
+            said = reason;
+        }
+        tokio::select! {
+            () = signals.recv() => return Ok(None),
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = (pause * 2).min(Duration::from_secs(30));
+    }
 }
 
 fn load(home: &Home) -> Result<Config> {
@@ -132,6 +166,7 @@ pub fn is_running(home: &Home) -> bool {
 /// The loop's state.
 struct Loop<'a> {
     driver: &'a mut Driver,
+    store: Arc<dyn Store>,
     hub: Arc<dyn Hub>,
     home: &'a Home,
     output: &'a Output,
@@ -154,16 +189,15 @@ enum News {
 }
 
 impl Loop<'_> {
-    async fn run(&mut self, options: &Options) -> Result<()> {
+    async fn run(&mut self, options: &Options, signals: &mut Signals) -> Result<()> {
         let (wake, mut woken) = mpsc::channel::<()>(1);
         let _watcher = watch_files(self.home, wake)?;
-        let mut signals = Signals::new()?;
         self.wait_for_hello().await?;
         self.fetching.begin(self.driver);
         let mut look_again = None;
         let mut said_ready = false;
         loop {
-            let news = self.news(&mut woken, &mut signals, look_again).await?;
+            let news = self.news(&mut woken, signals, look_again).await?;
             if matches!(news, News::Stop) && self.at_work().await.is_some_and(|names| names.is_empty()) {
                 return Ok(());
             }
@@ -188,6 +222,7 @@ impl Loop<'_> {
         signals: &mut Signals,
         look_again: Option<Timestamp>,
     ) -> Result<News> {
+        let store = Arc::clone(&self.store);
         loop {
             if self.ears.were_shut() {
                 self.driver.was_deaf();
@@ -198,6 +233,7 @@ impl Loop<'_> {
                 () = signals.recv() => { self.asked_to_stop().await; Some(News::Stop) }
                 message = self.hub.receive() => self.take(message).await?.then_some(News::Look),
                 fetched = self.fetching.done() => { self.fetched(fetched).await; Some(News::Look) }
+                () = store.woken() => Some(News::Look),
                 _ = woken.recv() => { self.reload(); self.fetching.begin(self.driver); None }
                 () = tokio::time::sleep_until(due) => self.on_time(due).await,
             };

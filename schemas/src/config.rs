@@ -45,6 +45,9 @@ pub struct ConfigSpec {
     /// The agent inside this process.
     #[serde(default)]
     pub agent: AgentSpec,
+    /// Where records are kept.
+    #[serde(default)]
+    pub store: StoreSpec,
     /// Seconds between two looks at everything, beside every wake-up.
     #[serde(default = "default_poll")]
     #[schemars(range(min = 1, max = 3600))]
@@ -101,6 +104,41 @@ impl Default for AgentSpec {
     fn default() -> Self {
         Self { name: default_agent(), parallel: default_parallel() }
     }
+}
+
+/// Where records are kept: a SQLite file in the state folder, unless a PostgreSQL database is named.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreSpec {
+    /// A PostgreSQL database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub postgres: Option<PostgresSpec>,
+    /// Days for which the text of logs is kept; results and events are kept for ever.
+    #[schemars(range(min = 1, max = 36500))]
+    pub log_days: u32,
+}
+
+impl Default for StoreSpec {
+    fn default() -> Self {
+        Self { postgres: None, log_days: 90 }
+    }
+}
+
+/// A PostgreSQL database.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PostgresSpec {
+    /// `postgres://user@host:5432/database`, without a password.
+    pub url: String,
+    /// A file that holds the password; relative to this file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+    /// A file with the certificate of the authority that the server's is signed by; the system's where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// Takes a server on another machine without TLS, or with a certificate that nobody vouches for.
+    #[serde(default)]
+    pub insecure_tls: bool,
 }
 
 /// What the owner allows.

@@ -21,7 +21,9 @@ pub mod yaml;
 pub use attempt::AttemptState;
 pub use canonical::{blob_oid, digest, plan_bytes, to_yaml};
 pub use check::{read, read_evidence, read_plan, read_request, schema_of};
-pub use config::{AgentSpec, AnsibleSpec, ConfigFile, ConfigKind, ConfigSpec, InfraSpec, PolicySpec};
+pub use config::{
+    AgentSpec, AnsibleSpec, ConfigFile, ConfigKind, ConfigSpec, InfraSpec, PolicySpec, PostgresSpec, StoreSpec,
+};
 pub use diagnostic::{Code, Diagnostic};
 pub use evidence::{Evidence, EvidenceKind, EvidenceMode, EvidenceSpec, Forecast, HostEvidence, OpaqueTask};
 pub use generate::generated_files;

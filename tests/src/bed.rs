@@ -90,6 +90,21 @@ impl Bed {
         bed
     }
 
+    /// Keeps its records in a PostgreSQL database of its own from now on.
+    #[must_use]
+    pub fn on_postgres(self) -> Self {
+        self.keep_records_at(&crate::new_database());
+        self
+    }
+
+    /// Keeps its records in the PostgreSQL database at an address from now on.
+    pub fn keep_records_at(&self, url: &str) {
+        let config = self.home().join("chiffon.yaml");
+        let text = fs::read_to_string(&config).unwrap();
+        let text = text.split("  store:\n").next().unwrap();
+        fs::write(&config, format!("{text}  store:\n    postgres:\n      url: {url}\n")).unwrap();
+    }
+
     fn start(&self, infra: &Path, more: &[&str]) {
         let ansible = ansible_playbook();
         let mut arguments = vec!["init", self.home_text(), "--infra", infra.to_str().unwrap()];

@@ -6,10 +6,12 @@
 mod background;
 mod bed;
 mod infra;
+mod postgres;
 
 pub use background::Background;
 pub use bed::{Bed, Merge, Said};
 pub use infra::{Infra, homelab, is_alive};
+pub use postgres::new_database;
 
 use std::path::{Path, PathBuf};
 

@@ -4,7 +4,6 @@ use std::os::unix::fs::PermissionsExt;
 
 use anyhow::Result;
 use chiffon_requests::{RefName, Repo};
-use chiffon_store::{Sqlite, Store};
 use serde::Serialize;
 
 use super::Exit;
@@ -71,16 +70,18 @@ fn line(check: &Check, output: &Output) -> String {
 }
 
 async fn with_config(home: &Home, environment: &Environment, config: &Config) -> Vec<Check> {
-    vec![
+    let mut checks = vec![
         requests(config),
         hooks(config),
         infra(home, environment, config),
         private_state(home),
-        database(home).await,
+        database(home, config).await,
         ansible(home, environment, config),
         vault(config),
         running(home),
-    ]
+    ];
+    checks.extend(database_line(home, config));
+    checks
 }
 
 fn git_program(environment: &Environment) -> Check {
@@ -158,15 +159,38 @@ fn private_state(home: &Home) -> Check {
     }
 }
 
-async fn database(home: &Home) -> Check {
+async fn database(home: &Home, config: &Config) -> Check {
     let what = "database";
-    match Sqlite::open(&home.database()).await {
+    let name = crate::store::name(home, config);
+    let fix = match &config.spec.store.postgres {
+        None => "free its disk, or restore it from a copy",
+        Some(_) => "see that the server runs and takes this user, then mend `store.postgres` in chiffon.yaml",
+    };
+    match crate::store::open(home, config).await {
         Ok(store) => match store.agents().await {
-            Ok(agents) => good(what, format!("{} ({} agents known)", home.database().display(), agents.len())),
-            Err(error) => bad(what, super::chain(&error), "restore it from a copy"),
+            Ok(agents) => good(what, format!("{name} ({} agents known)", agents.len())),
+            Err(error) => bad(what, super::chain(&error), fix),
         },
-        Err(error) => bad(what, super::chain(&error), "free its disk, or restore it from a copy"),
+        Err(error) => bad(what, format!("{error:#}"), fix),
     }
+}
+
+/// Whether the line to the database can be listened to (S14).
+fn database_line(home: &Home, config: &Config) -> Option<Check> {
+    let what = "line to the database";
+    let spec = config.spec.store.postgres.as_ref()?;
+    let remote = crate::store::server(home, spec).map(|server| server.is_remote());
+    Some(match remote {
+        Ok(Ok(true)) if spec.insecure_tls => bad(
+            what,
+            "insecure: whoever sits between may read and change everything",
+            "give the server a certificate and take `insecure_tls` out of chiffon.yaml",
+        ),
+        Ok(Ok(true)) => good(what, "TLS, and the server's certificate is verified"),
+        Ok(Ok(false)) => good(what, "does not leave this machine"),
+        Ok(Err(error)) => bad(what, super::chain(&error), "mend `store.postgres.url` in chiffon.yaml"),
+        Err(error) => bad(what, format!("{error:#}"), "mend `store.postgres.password_file` in chiffon.yaml"),
+    })
 }
 
 fn ansible(home: &Home, environment: &Environment, config: &Config) -> Check {

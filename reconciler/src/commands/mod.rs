@@ -23,7 +23,7 @@ use anyhow::{Context, Result, bail};
 use chiffon_core::facts::{Blocked, RequestFacts, Unplanned, World};
 use chiffon_requests::Repo;
 use chiffon_schemas::Name;
-use chiffon_store::{RepositoryId, Sqlite, Store};
+use chiffon_store::{RepositoryId, Store};
 
 use crate::cli::{Cli, Command};
 use crate::config::{self, Config};
@@ -158,7 +158,7 @@ pub struct Desk {
 impl Desk {
     async fn open(home: Home, environment: Environment) -> Result<Self> {
         let config = config::load(&home.config()).map_err(config_error)?;
-        let store: Arc<dyn Store> = Arc::new(Sqlite::open(&home.database()).await.context("opening the database")?);
+        let store = crate::store::open(&home, &config).await?;
         let repository = store.repository(&config.spec.name).await.context("reading the database")?;
         let requests = Repo::open(&config.requests).context("opening the requests repository")?;
         Ok(Self { home, environment, config, store, repository, requests })

@@ -15,6 +15,9 @@ use crate::environment::{self, Environment};
 use crate::events::{self, kind};
 use crate::home::Home;
 
+/// Seconds of a day.
+const DAY: i64 = 86_400;
+
 /// A fetch of the infra repository that has not begun.
 #[derive(Debug)]
 pub struct Fetch {
@@ -178,6 +181,9 @@ impl Driver {
     /// # Errors
     /// The store failed; the next fetch brings it again.
     pub async fn fetched(&mut self, fetched: Fetched) -> Result<(), Error> {
+        if let Err(error) = self.forget_logs().await {
+            tracing::warn!(%error, "old logs could not be forgotten");
+        }
         // What was blocked while the repository was away is looked at again, although its branch did not move.
         let back = self.infra.is_none() || self.infra_error.is_some();
         match fetched.0 {
@@ -195,6 +201,21 @@ impl Driver {
                 }
                 self.infra_error = Some(reason);
             }
+        }
+        Ok(())
+    }
+
+    /// Forgets the text of logs that is older than the configuration says; looked at once a day.
+    async fn forget_logs(&mut self) -> Result<(), Error> {
+        let now = environment::now();
+        if self.logs_forgotten.is_some_and(|last| now < last.plus_secs(DAY)) {
+            return Ok(());
+        }
+        let kept = i64::from(self.config.spec.store.log_days) * DAY;
+        let gone = self.store.forget_logs(now.plus_secs(-kept)).await?;
+        self.logs_forgotten = Some(now);
+        if gone > 0 {
+            tracing::info!(gone, "forgot old logs");
         }
         Ok(())
     }

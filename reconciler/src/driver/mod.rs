@@ -74,6 +74,7 @@ pub struct Driver {
     /// Nothing new begins: what runs comes to its end, and the rest waits for the next start.
     winding_down: bool,
     listening_since: Timestamp,
+    logs_forgotten: Option<Timestamp>,
     tick_began: Timestamp,
     states: Option<BTreeMap<Name, (State, String)>>,
     audit_checked: bool,
@@ -128,6 +129,7 @@ impl Driver {
             troubles: BTreeMap::new(),
             winding_down: false,
             listening_since: environment::now(),
+            logs_forgotten: None,
             tick_began: environment::now(),
             states: None,
             audit_checked: false,

@@ -1,12 +1,14 @@
-//! The store port and its SQLite adapter.
+//! The store port and its adapters: SQLite and PostgreSQL.
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod port;
+mod postgres;
 mod sqlite;
 
 pub use port::{
     Accepted, Applied, Change, Command, Cursor, Error, EventFilter, LogChunk, Outgoing, RepositoryId, SeenRequest,
     Store,
 };
+pub use postgres::{Postgres, Server as PostgresServer};
 pub use sqlite::Sqlite;

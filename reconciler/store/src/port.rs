@@ -52,9 +52,34 @@ pub enum Error {
     /// The database itself.
     #[error("the database did not answer as it should")]
     Database(#[from] sqlx::Error),
+    /// The server's address can't be used.
+    #[error("the address of the database can't be used: {reason}")]
+    Address {
+        /// Why, as a sentence's end.
+        reason: String,
+    },
     /// The schema could not be brought up to date.
     #[error("the database could not be migrated")]
     Migrate(#[source] sqlx::migrate::MigrateError),
+}
+
+impl Error {
+    /// Whether the server may take the same later: it can't be reached, is starting, stopping or full.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Database(sqlx::Error::Database(error)) => {
+                // Classes of SQLSTATE: connection exception, insufficient resources, operator intervention.
+                error.code().is_some_and(|code| ["08", "53", "57"].iter().any(|class| code.starts_with(class)))
+            }
+            Self::Database(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed) => true,
+            Self::Database(_)
+            | Self::Conflict { .. }
+            | Self::Locked { .. }
+            | Self::Corrupt { .. }
+            | Self::Address { .. }
+            | Self::Migrate(_) => false,
+        }
+    }
 }
 
 /// What was last seen of the git side.
@@ -407,6 +432,10 @@ pub trait Store: Send + Sync + 'static {
     /// Log chunks of a run after a position, at most `limit`, in order.
     async fn read_log(&self, run: &RunId, after: i64, limit: u32) -> Result<Vec<LogChunk>, Error>;
 
+    /// Drops log text that is older than `before`: of runs that were over by then, in pieces as large as the adapter
+    /// likes, never of a run that goes on. How many pieces went.
+    async fn forget_logs(&self, before: Timestamp) -> Result<u64, Error>;
+
     /// Puts messages into agents' outboxes (those that follow no change of their own).
     async fn send(&self, messages: &[(Name, ToAgent)], now: Timestamp) -> Result<(), Error>;
 
@@ -432,6 +461,10 @@ pub trait Store: Send + Sync + 'static {
         playbook: &RepoPath,
         limit: u32,
     ) -> Result<Vec<(u64, bool)>, Error>;
+
+    /// Waits until somebody says that there is something to look at; it may never come, and may come for nothing: looking
+    /// from time to time is enough. One waits at a time.
+    async fn woken(&self);
 
     /// Leaves a command for the reconciler.
     async fn command(&self, repository: RepositoryId, command: &Json, now: Timestamp) -> Result<i64, Error>;

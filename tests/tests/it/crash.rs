@@ -43,20 +43,26 @@ fn every_crash_point_is_reached_in_one_undisturbed_life_of_a_request() {
 #[test]
 fn r1_a_kill_at_any_point_once_starts_nothing_twice_and_loses_nothing() {
     for (point, finals) in POINTS {
-        killed(point, 1, finals);
+        killed(&Bed::new(), point, 1, finals);
     }
 }
 
 #[test]
 fn r1_a_kill_at_any_point_twice_starts_nothing_twice_and_loses_nothing() {
     for (point, finals) in POINTS {
-        killed(point, 2, finals);
+        killed(&Bed::new(), point, 2, finals);
+    }
+}
+
+#[test]
+fn r1_a_kill_at_any_point_with_records_in_postgres_starts_nothing_twice_and_loses_nothing() {
+    for (point, finals) in POINTS {
+        killed(&Bed::new().on_postgres(), point, 1, finals);
     }
 }
 
 /// One request's life in which Chiffon is killed at a point up to `times` times in a row.
-fn killed(point: &str, times: usize, finals: &[&str]) {
-    let bed = Bed::new();
+fn killed(bed: &Bed, point: &str, times: usize, finals: &[&str]) {
     bed.push_request("journal", "Deploy the journal");
     let mut kills = 0;
     let once = |kills: &mut usize| {
@@ -86,7 +92,7 @@ fn killed(point: &str, times: usize, finals: &[&str]) {
     let ids: Vec<&str> = ids.lines().filter(|line| !line.is_empty()).collect();
     assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "{point}: an event is recorded twice");
     if state == "lost" {
-        resolved(&bed, point);
+        resolved(bed, point);
     }
 }
 

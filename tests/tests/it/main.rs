@@ -10,6 +10,7 @@ mod machine;
 mod people;
 mod refused;
 mod runs;
+mod services;
 mod shapes;
 mod story;
 mod workspace;

@@ -175,3 +175,26 @@ pub async fn a_log_is_read_in_pages(fixture: &dyn Fixture) {
     assert!(bed.store.read_log(&site.0.run, 0, 0).await.expect("a page").is_empty());
     assert!(bed.store.read_log(&run_id(99), 0, 10).await.expect("a page").is_empty());
 }
+
+/// What is older goes with its run; what goes on keeps all of its log, however old it is.
+pub async fn old_logs_are_forgotten_and_those_of_runs_that_go_on_are_not(fixture: &dyn Fixture) {
+    let bed = Bed::new(fixture).await;
+    let of = started(&bed).await;
+    report(&bed, &of, 1, Some((0, "text"))).await;
+    let years = 86_400 * 3_000;
+    bed.store.forget_logs(at(years)).await.expect("forgotten");
+    assert_eq!(texts(&bed, &of.0).await, ["text"], "its run goes on");
+    bed.apply(ended(&of.0, of.1, AttemptState::Failed)).await;
+    bed.finish(&of.0.run, chiffon_schemas::RunState::Failed).await;
+    bed.store.forget_logs(at(-years)).await.expect("forgotten");
+    assert_eq!(texts(&bed, &of.0).await, ["text"], "it is not older");
+    assert_eq!(bed.store.forget_logs(at(years)).await.expect("forgotten"), 1);
+    assert!(texts(&bed, &of.0).await.is_empty());
+    assert_eq!(bed.store.forget_logs(at(years)).await.expect("forgotten"), 0);
+    assert!(bed.attempt(&of.0).await.outcome.is_some(), "all else stays");
+    let again = key(&bed.running(&name("other"), 9).await, "site", 1);
+    bed.apply(ordered(&name("other"), &again)).await;
+    let fence = bed.walk(&name("other"), &again, AttemptState::Started).await.expect("a fence");
+    report(&bed, &(again.clone(), fence), 1, Some((0, "later"))).await;
+    assert_eq!(texts(&bed, &again).await, ["later"]);
+}

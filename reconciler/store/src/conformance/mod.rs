@@ -113,6 +113,7 @@ macro_rules! store_conformance {
             n7_a_chunk_is_stored_once,
             r4_a_report_under_another_fence_is_refused,
             r4_a_late_report_is_stored,
+            old_logs_are_forgotten_and_those_of_runs_that_go_on_are_not,
             a_new_grant_begins_to_count_anew,
             a_log_is_read_in_pages,
         );

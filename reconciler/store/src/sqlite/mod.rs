@@ -205,6 +205,14 @@ impl Store for Sqlite {
         logs::read(&mut *self.reader.acquire().await?, run, after, limit).await
     }
 
+    async fn forget_logs(&self, before: Timestamp) -> Result<u64, Error> {
+        let done = sqlx::query("DELETE FROM log_chunks WHERE run_id IN (SELECT id FROM runs WHERE finished_at < ?)")
+            .bind(before.secs())
+            .execute(&self.writer)
+            .await?;
+        Ok(done.rows_affected())
+    }
+
     async fn send(&self, messages: &[(Name, ToAgent)], now: Timestamp) -> Result<(), Error> {
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         push_messages(&mut tx, messages, now).await?;
@@ -279,6 +287,11 @@ impl Store for Sqlite {
         limit: u32,
     ) -> Result<Vec<(u64, bool)>, Error> {
         read::history(&mut *self.reader.acquire().await?, repository, playbook, limit).await
+    }
+
+    async fn woken(&self) {
+        // Who writes to the file is on this machine, and touches another one to wake the reconciler.
+        std::future::pending().await
     }
 
     async fn command(&self, repository: RepositoryId, command: &Json, now: Timestamp) -> Result<i64, Error> {

@@ -30,9 +30,12 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations/sqlite")
 }
 
+/// Every migration of both adapters.
 fn migrations() -> Vec<(String, String)> {
-    let mut found: Vec<_> = std::fs::read_dir(folder())
-        .unwrap()
+    let both = ["sqlite", "postgres"].map(|adapter| folder().with_file_name(adapter));
+    let mut found: Vec<_> = both
+        .iter()
+        .flat_map(|folder| std::fs::read_dir(folder).unwrap())
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "sql"))
         .map(|path| {
@@ -45,7 +48,7 @@ fn migrations() -> Vec<(String, String)> {
 }
 
 /// An error with all of its causes, as a person reads it.
-fn told(error: &Error) -> String {
+pub fn told(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(inner) = cause {

@@ -1,22 +1,24 @@
-//! Many write at once, through one handle and through two on one file: one wins, and nobody is sent away as busy.
+//! Many write at once, through one handle and through two on the same data: one wins, and nobody is sent away as busy.
 
 use std::future::Future;
 use std::sync::Arc;
 
 use chiffon_schemas::AttemptState::{Claimed, Failed, Granted, Ordered, Started};
 use chiffon_store::conformance::{
-    Bed, at, boot, command, granted, hosts, key, kuma, message, moved, name, offer, oid, ordered, recorded, run, run_id,
+    Bed, Fixture, at, boot, command, granted, hosts, key, kuma, message, moved, name, offer, oid, ordered, recorded,
+    run, run_id,
 };
-use chiffon_store::{Accepted, Change, Error, RepositoryId, Sqlite, Store};
+use chiffon_store::{Accepted, Change, Error, RepositoryId, Store};
 use serde_json::json;
 use tokio::sync::Barrier;
 
+use crate::postgres::OneDatabase;
 use crate::sqlite::OneFile;
 
 const TASKS: u64 = 16;
 
 /// Runs as many tasks at once, every second one on the second handle, and gathers what each got.
-async fn together<T, F>(stores: &[Sqlite], task: impl Fn(Sqlite, u64) -> F) -> Vec<T>
+async fn together<T, F>(stores: &[Handle], task: impl Fn(Handle, u64) -> F) -> Vec<T>
 where
     T: Send + 'static,
     F: Future<Output = T> + Send + 'static,
@@ -38,11 +40,67 @@ where
     results
 }
 
-/// One handle, and then two on the same file.
-async fn handles(file: &OneFile) -> [Vec<Sqlite>; 2] {
-    let second = Sqlite::open(&file.path()).await.unwrap();
-    [vec![file.store.clone()], vec![file.store.clone(), second]]
+type Handle = Arc<dyn Store>;
+
+/// Data that several handles share.
+trait Shared: Fixture + Sized {
+    async fn fresh() -> Self;
+    fn handle(&self) -> Handle;
 }
+
+impl Shared for OneFile {
+    async fn fresh() -> Self {
+        Self::new().await
+    }
+
+    fn handle(&self) -> Handle {
+        Arc::new(self.store.clone())
+    }
+}
+
+impl Shared for OneDatabase {
+    async fn fresh() -> Self {
+        Self::new().await
+    }
+
+    fn handle(&self) -> Handle {
+        Arc::new(self.store.clone())
+    }
+}
+
+/// One handle, and then two on the same data.
+async fn handles(data: &impl Shared) -> [Vec<Handle>; 2] {
+    let second = Handle::from(data.reopen().await);
+    [vec![data.handle()], vec![data.handle(), second]]
+}
+
+/// Makes a test of each race on each adapter.
+macro_rules! races {
+    ($($name:ident),* $(,)?) => {
+        mod on_sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $name() {
+                super::$name::<super::OneFile>().await;
+            })*
+        }
+        mod on_postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $name() {
+                super::$name::<super::OneDatabase>().await;
+            })*
+        }
+    };
+}
+
+races!(
+    r1_one_of_many_grants_of_an_attempt_wins,
+    r1_one_of_many_approvals_of_an_offer_wins,
+    one_of_many_answers_to_a_command_stays,
+    one_of_many_offers_orders_and_moves_wins,
+    one_of_many_grants_on_a_host_wins,
+    r11_fences_given_out_at_once_all_differ,
+    nothing_is_lost_when_everybody_writes,
+);
 
 /// Exactly one did it, and the others were told that somebody was faster.
 fn one_won<T: std::fmt::Debug>(results: Vec<Result<T, Error>>) -> T {
@@ -58,13 +116,12 @@ fn one_won<T: std::fmt::Debug>(results: Vec<Result<T, Error>>) -> T {
     won.remove(0)
 }
 
-async fn apply(store: Sqlite, repository: RepositoryId, change: Change) -> Result<chiffon_store::Applied, Error> {
+async fn apply(store: Handle, repository: RepositoryId, change: Change) -> Result<chiffon_store::Applied, Error> {
     store.apply(repository, change, &[], &[], at(1)).await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn r1_one_of_many_grants_of_an_attempt_wins() {
-    let file = OneFile::new().await;
+async fn r1_one_of_many_grants_of_an_attempt_wins<S: Shared>() {
+    let file = S::fresh().await;
     let bed = Bed::new(&file).await;
     for (number, stores) in (1..).zip(handles(&file).await) {
         let request = name(&format!("request-{number}"));
@@ -81,9 +138,8 @@ async fn r1_one_of_many_grants_of_an_attempt_wins() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn r1_one_of_many_approvals_of_an_offer_wins() {
-    let file = OneFile::new().await;
+async fn r1_one_of_many_approvals_of_an_offer_wins<S: Shared>() {
+    let file = S::fresh().await;
     let bed = Bed::new(&file).await;
     for (round, stores) in (1..).zip(handles(&file).await) {
         let request = name(&format!("request-{round}"));
@@ -102,13 +158,12 @@ async fn r1_one_of_many_approvals_of_an_offer_wins() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn one_of_many_answers_to_a_command_stays() {
-    let file = OneFile::new().await;
+async fn one_of_many_answers_to_a_command_stays<S: Shared>() {
+    let file = S::fresh().await;
     let bed = Bed::new(&file).await;
     for stores in handles(&file).await {
         let id = bed.store.command(bed.repository, &command("kuma"), at(1)).await.unwrap();
-        let task = |store: Sqlite, number| async move {
+        let task = |store: Handle, number| async move {
             store.answer(id, &json!(number)).await?;
             Ok::<_, Error>(store.command_by_id(id).await?.unwrap().answer)
         };
@@ -118,9 +173,8 @@ async fn one_of_many_answers_to_a_command_stays() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn one_of_many_offers_orders_and_moves_wins() {
-    let file = OneFile::new().await;
+async fn one_of_many_offers_orders_and_moves_wins<S: Shared>() {
+    let file = S::fresh().await;
     let bed = Bed::new(&file).await;
     for (number, stores) in (1..).zip(handles(&file).await) {
         let request = name(&format!("request-{number}"));
@@ -159,9 +213,8 @@ async fn one_of_many_offers_orders_and_moves_wins() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn one_of_many_grants_on_a_host_wins() {
-    let file = OneFile::new().await;
+async fn one_of_many_grants_on_a_host_wins<S: Shared>() {
+    let file = S::fresh().await;
     let bed = Bed::new(&file).await;
     for (round, stores) in (1..).zip(handles(&file).await) {
         let mut claims = Vec::new();
@@ -190,9 +243,8 @@ async fn one_of_many_grants_on_a_host_wins() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn r11_fences_given_out_at_once_all_differ() {
-    let file = OneFile::new().await;
+async fn r11_fences_given_out_at_once_all_differ<S: Shared>() {
+    let file = S::fresh().await;
     let bed = Bed::new(&file).await;
     let stores = &handles(&file).await[1];
     let mut claims = Vec::new();
@@ -212,9 +264,8 @@ async fn r11_fences_given_out_at_once_all_differ() {
     assert_eq!(distinct.len() as u64, TASKS, "{fences:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn nothing_is_lost_when_everybody_writes() {
-    let file = OneFile::new().await;
+async fn nothing_is_lost_when_everybody_writes<S: Shared>() {
+    let file = S::fresh().await;
     let bed = Bed::new(&file).await;
     let stores = &handles(&file).await[1];
     let key = bed.in_state(Started).await;
@@ -223,7 +274,7 @@ async fn nothing_is_lost_when_everybody_writes() {
     let known = bed.store.unaudited(bed.repository, 1000).await.unwrap().len();
     let waiting = bed.store.outgoing(0, 1000).await.unwrap().len();
     let repository = bed.repository;
-    let task = |store: Sqlite, number: u64| {
+    let task = |store: Handle, number: u64| {
         let (events, key) = (events[usize::try_from(number).unwrap()].clone(), key.clone());
         async move {
             for (step, event) in (0..).zip(events) {

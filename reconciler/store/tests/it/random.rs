@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chiffon_schemas::{AttemptKey, AttemptState, Fence, Host, RunState};
-use chiffon_store::conformance::{Bed, at, boot, host, key, kuma, moved, name, ordered, run_id};
+use chiffon_schemas::{AttemptKey, AttemptState, Fence, Host, RunId, RunState};
+use chiffon_store::conformance::{Bed, Fixture, at, boot, host, key, kuma, moved, name, ordered, run_id};
 use chiffon_store::{Accepted, Applied, Change, Error};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 use sqlx::Connection;
 
+use crate::postgres::OneDatabase;
 use crate::sqlite::OneFile;
 
 const HOSTS: [&str; 3] = ["nas01", "nas02", "web-1.example.org"];
@@ -295,24 +296,77 @@ async fn agree(bed: &Bed<'_>, model: &Model) -> TestCaseResult {
     Ok(())
 }
 
+/// A store whose data outlives its handle.
+trait Kept: Fixture + Sized {
+    async fn fresh() -> Self;
+    async fn restart(&mut self);
+    /// Run, step, number and state of each row of the table of states, oldest first.
+    async fn states(&self) -> Vec<(RunId, String, i64, String)>;
+}
+
+impl Kept for OneFile {
+    async fn fresh() -> Self {
+        Self::new().await
+    }
+
+    async fn restart(&mut self) {
+        self.store = chiffon_store::Sqlite::open(&self.path()).await.expect("it opens again");
+    }
+
+    async fn states(&self) -> Vec<(RunId, String, i64, String)> {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(self.path());
+        let mut raw = sqlx::SqliteConnection::connect_with(&options).await.expect("the file opens");
+        let rows: Vec<(String, String, i64, String)> =
+            sqlx::query_as("SELECT run_id, step, number, state FROM attempt_states ORDER BY id")
+                .fetch_all(&mut raw)
+                .await
+                .expect("rows");
+        let run = |text: String| RunId::parse(text).expect("a run's id");
+        rows.into_iter().map(|(id, step, number, state)| (run(id), step, number, state)).collect()
+    }
+}
+
+impl Kept for OneDatabase {
+    async fn fresh() -> Self {
+        Self::new().await
+    }
+
+    async fn restart(&mut self) {
+        self.store = chiffon_store::Postgres::open(&self.server).await.expect("it opens again");
+    }
+
+    async fn states(&self) -> Vec<(RunId, String, i64, String)> {
+        // Which run a uuid is does not matter here, only that it differs; its last digits tell.
+        let rows: Vec<(String, String, i64, String)> =
+            sqlx::query_as("SELECT run_id::text, step, number, state FROM attempt_states ORDER BY id")
+                .fetch_all(&mut self.raw().await)
+                .await
+                .expect("rows");
+        let known: BTreeMap<String, RunId> =
+            (1..=RUNS as u64).map(|number| (uuid_of(&run_id(number)), run_id(number))).collect();
+        rows.into_iter().map(|(id, step, number, state)| (known[&id].clone(), step, number, state)).collect()
+    }
+}
+
+/// A ULID's bits as PostgreSQL shows them.
+fn uuid_of(run: &RunId) -> String {
+    const ALPHABET: &str = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    let digit = |c: char| ALPHABET.find(c).expect("a digit") as u128;
+    let hex = format!("{:032x}", run.as_str().chars().fold(0, |value, c| (value << 5) | digit(c)));
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+}
+
 /// Every attempt's states, as the table of them has it, are a way through the allowed graph.
-async fn paths(file: &OneFile, model: &Model) -> TestCaseResult {
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file.path());
-    let mut raw = sqlx::SqliteConnection::connect_with(&options).await.expect("the file opens");
-    let rows: Vec<(String, String, u32, String)> =
-        sqlx::query_as("SELECT run_id, step, number, state FROM attempt_states ORDER BY id")
-            .fetch_all(&mut raw)
-            .await
-            .expect("rows");
+async fn paths(data: &impl Kept, model: &Model) -> TestCaseResult {
     let mut ways: BTreeMap<_, Vec<AttemptState>> = BTreeMap::new();
-    for (run, step, number, word) in rows {
+    for (run, step, number, word) in data.states().await {
         let state = AttemptState::from_word(&word).expect("a state");
         ways.entry((run, step, number)).or_default().push(state);
     }
     prop_assert_eq!(ways.len(), model.attempts.len());
     for (attempt, known) in &model.attempts {
         let key = key_of(*attempt);
-        let way = &ways[&(key.run.to_string(), key.step.to_string(), key.attempt)];
+        let way = &ways[&(key.run, key.step.to_string(), i64::from(key.attempt))];
         prop_assert_eq!((way.first(), way.last()), (Some(&AttemptState::Ordered), Some(&known.state)));
         for pair in way.windows(2) {
             prop_assert!(pair[0].allows(pair[1]), "{:?} to {:?} in {:?}", pair[0], pair[1], way);
@@ -321,53 +375,74 @@ async fn paths(file: &OneFile, model: &Model) -> TestCaseResult {
     Ok(())
 }
 
-async fn history(ops: Vec<Op>) -> TestCaseResult {
-    let mut file = OneFile::new().await;
+async fn history<D: Kept>(ops: Vec<Op>) -> TestCaseResult {
+    let mut data = D::fresh().await;
     let mut model = Model { rounds: [1; RUNS], ..Model::default() };
     for run in 0..RUNS {
-        Bed::new(&file).await.running(&request(run), run as u64 + 1).await;
+        Bed::new(&data).await.running(&request(run), run as u64 + 1).await;
     }
-    let before = Bed::new(&file).await.kinds().await.len();
+    let before = Bed::new(&data).await.kinds().await.len();
     for op in ops {
         let shown = format!("{op:?}");
         if matches!(op, Op::Restart) {
-            file.store = chiffon_store::Sqlite::open(&file.path()).await.expect("it opens again");
+            data.restart().await;
         }
-        let bed = Bed::new(&file).await;
+        let bed = Bed::new(&data).await;
         step(&bed, &mut model, op).await?;
         agree(&bed, &model).await.map_err(|error| TestCaseError::fail(format!("after {shown}: {error}")))?;
     }
-    let bed = Bed::new(&file).await;
+    let bed = Bed::new(&data).await;
     prop_assert_eq!(bed.kinds().await.len(), before + model.events, "an event of each change that was done");
     let fences: BTreeSet<_> = model.attempts.values().filter_map(|known| known.fence).collect();
     prop_assert_eq!(fences.len(), model.attempts.values().filter(|known| known.fence.is_some()).count());
-    paths(&file, &model).await
+    paths(&data, &model).await
+}
+
+async fn numbers_come_back<D: Kept>(numbers: Vec<f64>) -> TestCaseResult {
+    let data = D::fresh().await;
+    let bed = Bed::new(&data).await;
+    let mut event = bed.event("numbers");
+    event.detail = serde_json::json!({ "numbers": numbers });
+    bed.append(std::slice::from_ref(&event), 0).await;
+    let stored = bed.store.unaudited(bed.repository, 10).await.expect("events").remove(0);
+    prop_assert_eq!(stored.detail, event.detail);
+    Ok(())
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+/// Makes the properties of an adapter.
+macro_rules! properties {
+    ($adapter:ident, $data:ty, $cases:expr) => {
+        mod $adapter {
+            use super::*;
 
-    #[test]
-    fn r6_the_history_of_states_is_a_path_of_the_allowed_graph(ops in proptest::collection::vec(op(), 1..80)) {
-        block_on(history(ops))?;
-    }
+            proptest! {
+                #![proptest_config(
+                    ProptestConfig { cases: $cases, failure_persistence: None, ..ProptestConfig::default() }
+                )]
 
-    /// A plan's variables are part of what was approved: they come back as they were, to the last bit.
-    #[test]
-    fn numbers_come_back_as_they_were(numbers in proptest::collection::vec(proptest::num::f64::NORMAL, 1..200)) {
-        block_on(async {
-            let file = OneFile::new().await;
-            let bed = Bed::new(&file).await;
-            let mut event = bed.event("numbers");
-            event.detail = serde_json::json!({ "numbers": numbers });
-            bed.append(std::slice::from_ref(&event), 0).await;
-            let stored = bed.store.unaudited(bed.repository, 10).await.expect("events").remove(0);
-            prop_assert_eq!(stored.detail, event.detail);
-            Ok::<_, TestCaseError>(())
-        })?;
-    }
+                #[test]
+                fn r6_the_history_of_states_is_a_path_of_the_allowed_graph(
+                    ops in proptest::collection::vec(op(), 1..80)
+                ) {
+                    block_on(history::<$data>(ops))?;
+                }
+
+                /// A plan's variables are part of what was approved: they come back as they were, to the last bit.
+                #[test]
+                fn numbers_come_back_as_they_were(
+                    numbers in proptest::collection::vec(proptest::num::f64::NORMAL, 1..200)
+                ) {
+                    block_on(numbers_come_back::<$data>(numbers))?;
+                }
+            }
+        }
+    };
 }
+
+properties!(on_sqlite, OneFile, 48);
+// Each case makes a database, which takes a while.
+properties!(on_postgres, OneDatabase, 12);

@@ -1,0 +1,399 @@
+//! The store in PostgreSQL.
+//!
+//! Changes of one repository wait for each other on its row, as those of a SQLite file do: a change sees all that
+//! came before it, and its conditions hold until it is done. Reports of attempts wait for nobody but their run's.
+
+mod change;
+mod logs;
+mod read;
+mod rows;
+mod runs;
+mod server;
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chiffon_core::facts::{AgentFacts, Event, LockHolder, RequestFacts};
+use chiffon_schemas::{AttemptKey, EventId, Fence, Host, Json, Name, Oid, RepoPath, RunId, Timestamp, ToAgent};
+use sqlx::postgres::{PgListener, PgPool, PgPoolOptions};
+use sqlx::{Connection, PgConnection, Postgres as Pg, Row, Transaction};
+
+use crate::{Accepted, Applied, Change, Command, Cursor, Error, EventFilter, LogChunk, Outgoing, RepositoryId, Store};
+use rows::columns;
+pub use server::Server;
+
+/// How many connections one reconciler holds at most.
+const CONNECTIONS: u32 = 5;
+
+/// How long a free connection, or the server, is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long after a failure the database is listened to again.
+const LISTEN_AGAIN: Duration = Duration::from_secs(5);
+
+/// The store in a PostgreSQL database.
+#[derive(Debug, Clone)]
+pub struct Postgres {
+    pool: PgPool,
+    /// Days whose partition of the log is known to be there.
+    days: Arc<Mutex<HashSet<i64>>>,
+    listener: Arc<tokio::sync::Mutex<Option<PgListener>>>,
+}
+
+impl Postgres {
+    /// Connects, and brings the schema up to date. Two that do so at the same time wait for each other.
+    ///
+    /// # Errors
+    /// Its address is none, it can't be reached, or a migration fails.
+    pub async fn open(server: &Server) -> Result<Self, Error> {
+        let options = server.options()?.application_name("chiffon");
+        // A pool asks a closed port again and again, and then says only that it took too long.
+        PgConnection::connect_with(&options).await?.close().await?;
+        let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(PATIENCE);
+        let pool = pool.connect_with(options).await?;
+        sqlx::migrate!("../../migrations/postgres").run(&pool).await.map_err(Error::Migrate)?;
+        Ok(Self { pool, days: Arc::default(), listener: Arc::default() })
+    }
+
+    /// How the server would find past events, in its own words: for tests of the indexes.
+    ///
+    /// # Errors
+    /// The server failed.
+    #[cfg(feature = "conformance")]
+    pub async fn explain_events(&self, repository: RepositoryId, filter: &EventFilter) -> Result<String, Error> {
+        read::explain_events(&mut *self.pool.acquire().await?, repository, filter).await
+    }
+
+    /// A transaction in which nobody else changes anything of a repository.
+    async fn begin(&self, repository: RepositoryId) -> Result<Transaction<'static, Pg>, Error> {
+        let mut tx = self.pool.begin().await?;
+        sqlx::query("SELECT id FROM repositories WHERE id = $1 FOR NO KEY UPDATE")
+            .bind(repository.0)
+            .execute(&mut *tx)
+            .await?;
+        Ok(tx)
+    }
+
+    /// Sees to it that the log of a day has its place.
+    async fn have_day(&self, at: Timestamp) -> Result<(), Error> {
+        let day = logs::day_of(at);
+        if self.days.lock().unwrap_or_else(PoisonError::into_inner).contains(&day) {
+            return Ok(());
+        }
+        let mut tx = self.pool.begin().await?;
+        logs::make_day(&mut tx, day).await?;
+        tx.commit().await?;
+        self.days.lock().unwrap_or_else(PoisonError::into_inner).insert(day);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Store for Postgres {
+    async fn repository(&self, name: &Name) -> Result<RepositoryId, Error> {
+        sqlx::query("INSERT INTO repositories (name) VALUES ($1) ON CONFLICT DO NOTHING")
+            .bind(name.as_str())
+            .execute(&self.pool)
+            .await?;
+        let row = sqlx::query("SELECT id FROM repositories WHERE name = $1")
+            .bind(name.as_str())
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(RepositoryId(row.try_get("id")?))
+    }
+
+    async fn cursor(&self, repository: RepositoryId) -> Result<Cursor, Error> {
+        read::cursor(&mut *self.pool.acquire().await?, repository).await
+    }
+
+    async fn apply(
+        &self,
+        repository: RepositoryId,
+        change: Change,
+        events: &[Event],
+        messages: &[(Name, ToAgent)],
+        now: Timestamp,
+    ) -> Result<Applied, Error> {
+        let mut tx = self.begin(repository).await?;
+        let applied = change::apply(&mut tx, repository, change, now).await?;
+        for event in events {
+            change::append_event(&mut tx, repository, event, applied.fence).await?;
+        }
+        push_messages(&mut tx, messages, now).await?;
+        tx.commit().await?;
+        Ok(applied)
+    }
+
+    async fn facts(&self, repository: RepositoryId, name: &Name) -> Result<Option<RequestFacts>, Error> {
+        let mut tx = self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        read::facts(&mut tx, repository, name).await
+    }
+
+    async fn active(&self, repository: RepositoryId) -> Result<Vec<Name>, Error> {
+        let rows = sqlx::query(
+            "SELECT name FROM requests WHERE repository_id = $1 AND (version <> settled OR watched)
+             ORDER BY priority DESC, since, name",
+        )
+        .bind(repository.0)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(|row| rows::parsed(row, "requests", "name", Name::parse)).collect()
+    }
+
+    async fn settle(&self, repository: RepositoryId, name: &Name, seen: i64) -> Result<(), Error> {
+        sqlx::query("UPDATE requests SET settled = $1 WHERE repository_id = $2 AND name = $3 AND settled <> $1")
+            .bind(seen)
+            .bind(repository.0)
+            .bind(name.as_str())
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    async fn version(&self, repository: RepositoryId, name: &Name) -> Result<i64, Error> {
+        let row = sqlx::query("SELECT version FROM requests WHERE repository_id = $1 AND name = $2")
+            .bind(repository.0)
+            .bind(name.as_str())
+            .fetch_optional(&self.pool)
+            .await?;
+        row.map_or(Ok(0), |row| Ok(row.try_get("version")?))
+    }
+
+    async fn names(&self, repository: RepositoryId, archived: bool) -> Result<Vec<Name>, Error> {
+        read::names(&mut *self.pool.acquire().await?, repository, archived).await
+    }
+
+    async fn request_of(&self, run: &RunId) -> Result<Option<(RepositoryId, Name)>, Error> {
+        let row = sqlx::query("SELECT repository_id, name FROM runs WHERE id = $1::uuid")
+            .bind(rows::uuid(run.as_str()))
+            .fetch_optional(&self.pool)
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        let name = rows::parsed(&row, "runs", "name", Name::parse)?;
+        Ok(Some((RepositoryId(row.try_get("repository_id")?), name)))
+    }
+
+    async fn refused_files(&self, repository: RepositoryId) -> Result<Vec<(String, String)>, Error> {
+        let rows = sqlx::query("SELECT path, reason FROM refused_files WHERE repository_id = $1 ORDER BY path")
+            .bind(repository.0)
+            .fetch_all(&self.pool)
+            .await?;
+        let file = |row| Ok((rows::whole(Row::try_get(row, "path")?), rows::whole(Row::try_get(row, "reason")?)));
+        rows.iter().map(file).collect()
+    }
+
+    async fn first_grant(&self, run: &RunId) -> Result<Option<Timestamp>, Error> {
+        let row = sqlx::query(
+            "SELECT extract(epoch FROM MIN(at))::bigint AS at FROM attempt_states
+             WHERE run_id = $1::uuid AND state = 'granted'",
+        )
+        .bind(rows::uuid(run.as_str()))
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(row.try_get::<Option<i64>, _>("at")?.map(Timestamp::from_secs))
+    }
+
+    async fn locks(&self, repository: RepositoryId) -> Result<BTreeMap<Host, LockHolder>, Error> {
+        read::locks(&mut *self.pool.acquire().await?, repository).await
+    }
+
+    async fn agents(&self) -> Result<BTreeMap<Name, AgentFacts>, Error> {
+        read::agents(&mut *self.pool.acquire().await?).await
+    }
+
+    async fn report(
+        &self,
+        key: &AttemptKey,
+        fence: Fence,
+        seq: u64,
+        log: Option<(u64, &str)>,
+        now: Timestamp,
+    ) -> Result<Accepted, Error> {
+        if log.is_some() {
+            self.have_day(now).await?;
+        }
+        let mut tx = self.pool.begin().await?;
+        let accepted = logs::report(&mut tx, key, fence, seq, log, now).await?;
+        tx.commit().await?;
+        Ok(accepted)
+    }
+
+    async fn read_log(&self, run: &RunId, after: i64, limit: u32) -> Result<Vec<LogChunk>, Error> {
+        logs::read(&mut *self.pool.acquire().await?, run, after, limit).await
+    }
+
+    async fn forget_logs(&self, before: Timestamp) -> Result<u64, Error> {
+        let mut tx = self.pool.begin().await?;
+        let dropped = logs::forget_before(&mut tx, before).await?;
+        tx.commit().await?;
+        self.days.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        Ok(dropped)
+    }
+
+    async fn send(&self, messages: &[(Name, ToAgent)], now: Timestamp) -> Result<(), Error> {
+        let mut tx = self.pool.begin().await?;
+        push_messages(&mut tx, messages, now).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn outgoing(&self, after: i64, limit: u32) -> Result<Vec<Outgoing>, Error> {
+        let rows =
+            sqlx::query("SELECT id, agent, message::text AS message FROM messages WHERE id > $1 ORDER BY id LIMIT $2")
+                .bind(after)
+                .bind(i64::from(limit))
+                .fetch_all(&self.pool)
+                .await?;
+        let outgoing = |row| {
+            Ok(Outgoing {
+                id: Row::try_get(row, "id")?,
+                agent: rows::parsed(row, "messages", "agent", Name::parse)?,
+                message: rows::json(row, "messages", "message")?,
+            })
+        };
+        rows.iter().map(outgoing).collect()
+    }
+
+    async fn sent(&self, ids: &[i64]) -> Result<(), Error> {
+        sqlx::query("DELETE FROM messages WHERE id = ANY($1)").bind(ids).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    async fn unaudited(&self, repository: RepositoryId, limit: u32) -> Result<Vec<Event>, Error> {
+        let rows = sqlx::query(concat!(
+            "SELECT ",
+            columns!(event),
+            " FROM events WHERE repository_id = $1 AND audit_commit IS NULL ORDER BY seq LIMIT $2"
+        ))
+        .bind(repository.0)
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(rows::event).collect()
+    }
+
+    async fn audited(&self, repository: RepositoryId, events: &[EventId], commit: &Oid) -> Result<(), Error> {
+        let mut tx = self.begin(repository).await?;
+        let ids: Vec<String> = events.iter().map(|id| rows::uuid(id.as_str())).collect();
+        sqlx::query(
+            "UPDATE events SET audit_commit = $1
+             WHERE id = ANY($2::uuid[]) AND repository_id = $3 AND audit_commit IS NULL",
+        )
+        .bind(commit.as_str())
+        .bind(ids)
+        .bind(repository.0)
+        .execute(&mut *tx)
+        .await?;
+        sqlx::query("UPDATE repositories SET audit = $1 WHERE id = $2")
+            .bind(commit.as_str())
+            .bind(repository.0)
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn events(&self, repository: RepositoryId, filter: &EventFilter) -> Result<Vec<Event>, Error> {
+        read::events(&mut *self.pool.acquire().await?, repository, filter).await
+    }
+
+    async fn history(
+        &self,
+        repository: RepositoryId,
+        playbook: &RepoPath,
+        limit: u32,
+    ) -> Result<Vec<(u64, bool)>, Error> {
+        read::history(&mut *self.pool.acquire().await?, repository, playbook, limit).await
+    }
+
+    async fn woken(&self) {
+        let mut listener = self.listener.lock().await;
+        loop {
+            let heard = match listener.as_mut() {
+                Some(listener) => listener.recv().await.map(drop),
+                None => match listen(&self.pool).await {
+                    Ok(new) => {
+                        *listener = Some(new);
+                        continue;
+                    }
+                    Err(error) => Err(error),
+                },
+            };
+            match heard {
+                Ok(()) => return,
+                // Nothing depends on it: whoever looks from time to time sees all the same.
+                Err(error) => {
+                    tracing::debug!(%error, "the database wakes nobody now");
+                    *listener = None;
+                    tokio::time::sleep(LISTEN_AGAIN).await;
+                }
+            }
+        }
+    }
+
+    async fn command(&self, repository: RepositoryId, command: &Json, now: Timestamp) -> Result<i64, Error> {
+        let row = sqlx::query(
+            "WITH new AS (INSERT INTO commands (repository_id, command, at)
+                 VALUES ($1, $2::jsonb, to_timestamp($3::double precision)) RETURNING id)
+             SELECT id, pg_notify('chiffon', '') FROM new",
+        )
+        .bind(repository.0)
+        .bind(rows::text(command))
+        .bind(now.secs())
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(row.try_get("id")?)
+    }
+
+    async fn commands(&self, repository: RepositoryId) -> Result<Vec<Command>, Error> {
+        let rows = sqlx::query(concat!(
+            "SELECT ",
+            columns!(command),
+            " FROM commands WHERE repository_id = $1 AND answer IS NULL ORDER BY id"
+        ))
+        .bind(repository.0)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(rows::command).collect()
+    }
+
+    async fn command_by_id(&self, id: i64) -> Result<Option<Command>, Error> {
+        let row = sqlx::query(concat!("SELECT ", columns!(command), " FROM commands WHERE id = $1"))
+            .bind(id)
+            .fetch_optional(&self.pool)
+            .await?;
+        row.as_ref().map(rows::command).transpose()
+    }
+
+    async fn answer(&self, id: i64, answer: &Json) -> Result<(), Error> {
+        sqlx::query("UPDATE commands SET answer = $1::jsonb WHERE id = $2 AND answer IS NULL")
+            .bind(rows::text(answer))
+            .bind(id)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+}
+
+/// A connection of its own, on which wake-ups arrive.
+async fn listen(pool: &PgPool) -> Result<PgListener, sqlx::Error> {
+    let mut listener = PgListener::connect_with(pool).await?;
+    listener.listen("chiffon").await?;
+    Ok(listener)
+}
+
+async fn push_messages(tx: &mut PgConnection, messages: &[(Name, ToAgent)], now: Timestamp) -> Result<(), Error> {
+    for (agent, message) in messages {
+        sqlx::query(
+            "INSERT INTO messages (agent, message, at) VALUES ($1, $2::jsonb, to_timestamp($3::double precision))",
+        )
+        .bind(agent.as_str())
+        .bind(rows::text(message))
+        .bind(now.secs())
+        .execute(&mut *tx)
+        .await?;
+    }
+    Ok(())
+}

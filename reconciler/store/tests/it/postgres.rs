@@ -1,0 +1,90 @@
+//! The suite of the port, against PostgreSQL: one server a run, one database a test.
+
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use chiffon_store::conformance::Fixture;
+use chiffon_store::{Postgres, PostgresServer, Store, store_conformance};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, Connection};
+
+/// Databases made by this process so far.
+static MADE: AtomicU32 = AtomicU32::new(0);
+
+/// A store in a database of its own, which goes with the server.
+pub struct OneDatabase {
+    pub server: PostgresServer,
+    pub store: Postgres,
+}
+
+/// The server of this run: its address ends in a database's name.
+#[expect(clippy::disallowed_methods, reason = "the one file of these tests that asks where the server is")]
+fn address() -> String {
+    std::env::var("CHIFFON_TEST_POSTGRES_URL").unwrap_or_else(|_| {
+        panic!("CHIFFON_TEST_POSTGRES_URL is not set: `make test` sets it, and so does tests/tools/services.sh COMMAND")
+    })
+}
+
+impl OneDatabase {
+    pub async fn new() -> Self {
+        let server = Self::empty().await;
+        let store = Postgres::open(&server).await.unwrap();
+        Self { server, store }
+    }
+
+    /// A new database with nothing in it.
+    pub async fn empty() -> PostgresServer {
+        let name = format!("chiffon_{}_{}", std::process::id(), MADE.fetch_add(1, Ordering::SeqCst));
+        let mut raw = raw(&address()).await;
+        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut raw).await.unwrap();
+        raw.close().await.unwrap();
+        let (server, _) =
+            address().rsplit_once('/').map(|(server, last)| (server.to_owned(), last.to_owned())).unwrap();
+        PostgresServer { url: format!("{server}/{name}"), password: None, ca_file: None, insecure_tls: false }
+    }
+
+    /// A connection that goes past the store.
+    pub async fn raw(&self) -> PgConnection {
+        raw(&self.server.url).await
+    }
+}
+
+/// A connection to a database, whatever is in it.
+pub async fn raw(url: &str) -> PgConnection {
+    let options = PgConnectOptions::from_str(url).expect("a postgres:// address");
+    PgConnection::connect_with(&options).await.expect("the server answers")
+}
+
+#[async_trait::async_trait]
+impl Fixture for OneDatabase {
+    fn store(&self) -> &dyn Store {
+        &self.store
+    }
+
+    async fn reopen(&self) -> Box<dyn Store> {
+        Box::new(Postgres::open(&self.server).await.unwrap())
+    }
+}
+
+store_conformance!(OneDatabase::new().await);
+
+/// A command wakes whoever waits, through another handle too; what was left before is seen by looking.
+#[tokio::test]
+async fn a_command_wakes_who_waits() {
+    let data = OneDatabase::new().await;
+    let bed = chiffon_store::conformance::Bed::new(&data).await;
+    let other = data.reopen().await;
+    let command = chiffon_store::conformance::command("kuma");
+    let waiting = async {
+        tokio::time::timeout(std::time::Duration::from_secs(60), data.store.woken()).await.expect("woken in time");
+    };
+    let speaking = async {
+        // Who listens may begin a moment later than who speaks.
+        for _ in 0..600 {
+            other.command(bed.repository, &command, chiffon_store::conformance::at(1)).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::join!(waiting, speaking);
+    assert!(!data.store.commands(bed.repository).await.unwrap().is_empty());
+}

@@ -1,0 +1,80 @@
+#!/bin/sh
+# Runs a command with services of its own: `services.sh COMMAND…`. A private PostgreSQL on a free port of the loopback
+# interface, in a temporary folder; stopped and removed at the end, also after a failure. A URL that is set already
+# (CHIFFON_TEST_POSTGRES_URL) is taken instead.
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+folder=$(mktemp -d "${TMPDIR:-/tmp}/chiffon-services.XXXXXX")
+chmod 755 "$folder"
+stops=
+
+stop() {
+    status=$?
+    trap '' EXIT INT TERM HUP
+    for service in $stops; do
+        "stop_$service" >>"$folder/stop.log" 2>&1 || echo "services: $service did not stop: see $folder/stop.log" >&2
+    done
+    rm -rf "$folder"
+    exit "$status"
+}
+trap stop EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+need() { # PACKAGE PROGRAM: has the program, or installs Debian's package of it
+    test -x "$2" && return
+    if [ "$(id -u)" != 0 ]; then
+        echo "services: $2 is missing; type: sudo apt-get install -y --no-install-recommends $1" >&2
+        exit 1
+    fi
+    echo "services: installing $1" >&2
+    export DEBIAN_FRONTEND=noninteractive
+    { apt-get update -qq && apt-get install -y -qq --no-install-recommends "$1"; } >"$folder/apt.log" 2>&1 ||
+        { tail -5 "$folder/apt.log" >&2; exit 1; }
+}
+
+as() { # USER COMMAND…: as a user that the service accepts
+    user=$1
+    shift
+    if [ "$(id -u)" = 0 ]; then (cd / && runuser -u "$user" -- "$@"); else (cd / && "$@"); fi
+}
+
+own() { # USER FOLDER: a folder for that user
+    mkdir -p "$2"
+    if [ "$(id -u)" = 0 ]; then chown "$1" "$2"; fi
+}
+
+port() { python3 "$here/free-port.py"; }
+
+start_postgres() {
+    need postgresql "$(postgres_folder)/initdb"
+    bin=$(postgres_folder)
+    own postgres "$folder/postgres"
+    postgres_port=$(port)
+    as postgres "$bin/initdb" -A trust -E UTF8 --locale=C -U chiffon -D "$folder/postgres/data" >"$folder/initdb.log"
+    stops="postgres $stops"
+    # In the foreground of this shell, so that its end is seen here.
+    as postgres "$bin/postgres" -D "$folder/postgres/data" -c listen_addresses=127.0.0.1 -c port="$postgres_port" \
+        -c unix_socket_directories="$folder/postgres" -c max_connections=300 >"$folder/postgres.log" 2>&1 &
+    postgres_pid=$!
+    until "$bin/pg_isready" -q -h 127.0.0.1 -p "$postgres_port"; do
+        kill -0 "$postgres_pid" 2>/dev/null || { cat "$folder/postgres.log" >&2; exit 1; }
+        sleep 0.1
+    done
+    export CHIFFON_TEST_POSTGRES_URL="postgres://chiffon@127.0.0.1:$postgres_port/postgres"
+}
+
+stop_postgres() {
+    as postgres "$(postgres_folder)/pg_ctl" -m immediate -D "$folder/postgres/data" stop
+    wait "$postgres_pid" || :
+}
+
+postgres_folder() {
+    for found in /usr/lib/postgresql/*/bin; do :; done
+    echo "$found"
+}
+
+test -n "${CHIFFON_TEST_POSTGRES_URL:-}" || start_postgres
+# Not `exec`: the services are to be stopped afterwards.
+"$@"
