@@ -233,6 +233,8 @@ impl Git {
         command.env("GIT_TERMINAL_PROMPT", "0").env("GIT_ASKPASS", "").env("SSH_ASKPASS", "");
         // Unlike `protocol.*.allow`, this has the last word over a repository's own configuration.
         command.env("GIT_ALLOW_PROTOCOL", "").env("GIT_NO_REPLACE_OBJECTS", "1");
+        // What it may leave behind, a master connection of ssh say, is no attempt's.
+        command.env("CHIFFON_ATTEMPT", "git");
         if let Some(home) = &self.home {
             command.env("HOME", home);
         }

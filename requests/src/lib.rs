@@ -26,7 +26,7 @@ pub use layout::{Located, evidence_path, locate, plan_path, rendering_path, resu
 pub use locks::Locks;
 pub use names::{RefName, Signature};
 pub use objects::{Entry, EntryKind};
-pub use process::StopFlag;
+pub use process::{StopFlag, spawning, started_here};
 pub use repo::{CommitInfo, Repo};
 pub use url::{FilePolicy, GitUrl};
 pub use walk::{Changes, FileChange, Walk, WalkLimits};

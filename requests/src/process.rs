@@ -4,12 +4,13 @@
 
 #![expect(clippy::disallowed_methods, reason = "a time limit is measured with the monotonic clock")]
 
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The most of each of a program's outputs that is kept; the rest is read and dropped.
@@ -46,6 +47,40 @@ impl StopFlag {
     }
 }
 
+/// Held while a program is started that inherits descriptors, and while any other one is, which must not.
+static SPAWNING: Mutex<()> = Mutex::new(());
+
+/// Programs that were started here and not waited for yet.
+static STARTED: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+/// Waits until nobody in this process starts a program, and keeps it so.
+pub fn spawning() -> MutexGuard<'static, ()> {
+    SPAWNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether a process is a program that this crate started and has not waited for yet. Who looks after orphans has to
+/// leave it alone.
+pub fn started_here(pid: i32) -> bool {
+    STARTED.lock().unwrap_or_else(PoisonError::into_inner).contains(&pid)
+}
+
+/// Notes that a program runs, for as long as it lives.
+struct Started(i32);
+
+impl Started {
+    fn new(child: &Child) -> Self {
+        let pid = i32::try_from(child.id()).unwrap_or(0);
+        STARTED.lock().unwrap_or_else(PoisonError::into_inner).insert(pid);
+        Self(pid)
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        STARTED.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+    }
+}
+
 /// A program that ended.
 pub(crate) struct Finished {
     pub status: ExitStatus,
@@ -64,7 +99,13 @@ pub(crate) fn run(
         command.process_group(0);
     }
     let began = Instant::now();
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let (mut child, _started) = {
+        let _spawning = spawning();
+        let child = command.spawn()?;
+        let started = Started::new(&child);
+        (child, started)
+    };
     let (sender, readers) = channel();
     let out = drain(child.stdout.take(), sender.clone());
     let complaint = drain(child.stderr.take(), sender);

@@ -21,11 +21,13 @@ DOCUMENTATION = """
     description: Writes events as JSON lines to the pipe of the agent that started this run.
 """
 
-# Lines of ciphertext are 80 digits wide except the last; there are always several.
-CIPHERTEXT = re.compile(rb'\$ANSIBLE_VAULT;[0-9.]+;AES256[^\n]*\n\s*(?:[0-9a-f]{80}\s+)+[0-9a-f]{1,80}')
+# Lines of ciphertext are 80 digits wide as Ansible writes them, and of any width as it reads them.
+CIPHERTEXT = re.compile(rb'\$ANSIBLE_VAULT;[0-9.]+;AES256[^\n]*\n(?:[ \t\r]*[0-9a-f]+[ \t\r]*(?:\n|$|(?=[^0-9a-f \t\r\n])))+')
 PLAIN_WORDS = {'true', 'false', 'yes', 'no', 'on', 'off', 'null', 'none', '~', ''}
 VAGUE = ('non-zero return code', 'MODULE FAILURE', 'Module result deserialization failed')
 REFUSED = 70
+LONGEST_LINE = 16 * 1024 * 1024 - 1024
+LONGEST_MESSAGE = 64 * 1024
 
 
 def leaves(node):
@@ -48,6 +50,16 @@ def values_of(text, whole_file):
     return leaves(text)
 
 
+def bounded(text):
+    """The text, which the agent cuts once its secrets are removed; a cut here could go through one of them."""
+    return text if len(text) <= LONGEST_MESSAGE else 'a message of %d characters' % len(text)
+
+
+def whole(text):
+    """Text without the half characters that stand for bytes which are none."""
+    return text.encode('utf-8', 'replace').decode()
+
+
 class CallbackModule(CallbackBase):
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = 'notification'
@@ -68,7 +80,10 @@ class CallbackModule(CallbackBase):
 
     def emit(self, event, **fields):
         self.seq += 1
+        fields = {key: whole(value) if isinstance(value, str) else value for key, value in fields.items()}
         line = json.dumps(dict(fields, seq=self.seq, event=event)).encode() + b'\n'
+        if len(line) > LONGEST_LINE and event == 'secrets':
+            self.refuse('the vault values of this repository are %d bytes, too many to be searched for' % len(line))
         try:
             while line:
                 line = line[os.write(self.pipe, line):]
@@ -160,8 +175,8 @@ class CallbackModule(CallbackBase):
                 lines = str(result.get(key) or '').strip().splitlines()
                 if lines:
                     last = lines[-1] if key.startswith('module') else lines[0]
-                    return '%s: %s' % (text.splitlines()[0][:200], last[:400])
-        return text.splitlines()[0][:600]
+                    return bounded('%s: %s' % (text.splitlines()[0], last))
+        return bounded(text.splitlines()[0])
 
     def v2_runner_on_ok(self, result):
         self.report(result, 'changed' if result._result.get('changed') else 'ok')

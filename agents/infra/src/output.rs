@@ -58,6 +58,7 @@ pub(crate) struct Log {
     cut_bytes: u64,
     recent: String,
     error_lines: ErrorLines,
+    withheld: bool,
 }
 
 /// What a log leaves for the verdict.
@@ -81,6 +82,7 @@ impl Log {
             cut_bytes: 0,
             recent: String::new(),
             error_lines: ErrorLines::default(),
+            withheld: false,
         }
     }
 
@@ -96,14 +98,23 @@ impl Log {
         }
     }
 
+    /// Nothing of it leaves: what may not be shown will never be known. It is read all the same, so that nobody waits.
+    pub fn withhold(&mut self) {
+        self.withheld = true;
+        self.sides.iter_mut().for_each(|side| side.held = Vec::new());
+    }
+
     /// Whether a stream may be read on: always, once the secrets are known.
     pub fn wants(&self, stream: Stream) -> bool {
         let side = &self.sides[stream as usize];
-        side.redactor.is_some() || side.held.len() < MAX_HELD_BYTES
+        self.withheld || side.redactor.is_some() || side.held.len() < MAX_HELD_BYTES
     }
 
     /// Takes what a stream brought.
     pub fn take(&mut self, stream: Stream, bytes: &[u8]) {
+        if self.withheld {
+            return;
+        }
         let side = &mut self.sides[stream as usize];
         let Some(redactor) = &mut side.redactor else {
             side.held.extend_from_slice(bytes);

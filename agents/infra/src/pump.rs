@@ -25,6 +25,9 @@ const BLOCK_BYTES: usize = 64 * 1024;
 /// this long without news, and the log is called incomplete.
 const SILENT_FOR: Duration = Duration::from_secs(2);
 
+/// A survivor that goes on writing is listened to no longer than this.
+const TALKS_FOR: Duration = Duration::from_secs(10);
+
 /// What a run's processes write to.
 #[derive(Debug)]
 pub(crate) struct Pipes<E> {
@@ -54,7 +57,7 @@ pub(crate) async fn pump<E: AsyncRead + Unpin>(
     let (mut events, mut out, mut err) = (vec![0; BLOCK_BYTES], vec![0; BLOCK_BYTES], vec![0; BLOCK_BYTES]);
     let (mut events_open, mut out_open, mut err_open) = (true, true, true);
     let mut lines = Lines::default();
-    let (mut flush_at, mut silent_at, mut told) = (None, None, false);
+    let (mut flush_at, mut silent_at, mut ends_at) = (None, None, None);
     while events_open || out_open || err_open {
         let (out_wanted, err_wanted) = (filled.log.wants(Stream::Out), filled.log.wants(Stream::Err));
         tokio::select! {
@@ -75,7 +78,7 @@ pub(crate) async fn pump<E: AsyncRead + Unpin>(
                 Some(n) => filled.log.take(Stream::Err, &err[..n]),
                 None => err_open = false,
             },
-            _ = &mut over, if !told => told = true,
+            _ = &mut over, if ends_at.is_none() => ends_at = Some(Instant::now() + TALKS_FOR),
             () = at(silent_at) => {
                 filled.story.mark_gap();
                 break;
@@ -87,7 +90,7 @@ pub(crate) async fn pump<E: AsyncRead + Unpin>(
         if flush_at.is_none() && !filled.log.is_empty() {
             flush_at = Some(Instant::now() + FLUSH_EVERY);
         }
-        silent_at = told.then(|| Instant::now() + SILENT_FOR);
+        silent_at = ends_at.map(|end: Instant| end.min(Instant::now() + SILENT_FOR));
     }
     if lines.cut || !lines.begun.is_empty() {
         filled.story.mark_gap();
@@ -119,9 +122,18 @@ fn take_line(line: &[u8], filled: &mut Filled, known: &[String], progress: &Prog
                 filled.secrets = Arc::new(secrets);
                 filled.log.know(&filled.secrets);
             }
-            // Without a matcher nothing may leave: the log stays held back, and the run is no success.
-            Err(_) => filled.story.refused = Some("the vault values are too many to be searched for".to_owned()),
+            // Without a matcher nothing may leave, and the run is no success.
+            Err(_) => {
+                filled.story.refused = Some("the vault values are too many to be searched for".to_owned());
+                filled.log.withhold();
+                return;
+            }
         }
+    } else if !filled.story.began && !matches!(body, Body::Refused { .. }) {
+        // What it may not show is not known: its first event was lost.
+        filled.log.withhold();
+        filled.story.mark_gap();
+        body.clean(|_| "hidden, since the secrets of this run are not known".to_owned());
     }
     body.clean(|text| filled.secrets.clean(text));
     if let Body::Host(result) = &body

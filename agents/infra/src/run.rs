@@ -63,6 +63,9 @@ pub enum PrepareError {
         /// What is wrong with it.
         why: String,
     },
+    /// A vaulted file of which the redactor can't be told.
+    #[error("the vaulted file {0:?} has a name that is not UTF-8: its values could not be removed from the log")]
+    VaultedName(PathBuf),
     /// The program could not be started.
     #[error("{0}")]
     Start(String),
@@ -118,7 +121,10 @@ fn prepare(config: &AnsibleConfig, playbook: &Playbook<'_>, run: &RunContext) ->
     let folder = run.work_folder.join("private");
     let room = Room::create(folder.clone()).map_err(file(&folder))?;
     let vaulted = vaulted_files(playbook.checkout).map_err(file(playbook.checkout))?;
-    let names: Vec<&str> = vaulted.iter().filter_map(|path| path.to_str()).collect();
+    let names: Vec<&str> = vaulted
+        .iter()
+        .map(|path| path.to_str().ok_or_else(|| PrepareError::VaultedName(path.clone())))
+        .collect::<Result<_, _>>()?;
     room.write("vaulted.json", serde_json::Value::from(names).to_string().as_bytes()).map_err(file(&folder))?;
     let limit = room.write_limit(&step.limit).map_err(file(&folder))?;
     let vars = room.write("vars.json", &vars::extra_vars(&step.vars)?).map_err(file(&folder))?;

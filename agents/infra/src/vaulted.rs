@@ -9,8 +9,8 @@ use aho_corasick::AhoCorasick;
 
 const HEADER: &str = "$ANSIBLE_VAULT;";
 
-/// Ciphertext begins with lines of this many digits; a text that only talks about vaults has none.
-const LINE_DIGITS: usize = 80;
+/// Ciphertext has more digits than this; a text that only talks about vaults has none.
+const MIN_DIGITS: usize = 80;
 
 /// Files are read in blocks of this size.
 const BLOCK_BYTES: u64 = 256 * 1024;
@@ -69,10 +69,22 @@ fn holds_ciphertext(header: &AhoCorasick, data: &[u8]) -> bool {
         let rest = &data[found.end()..];
         // The rest of the header's line; inside JSON the line ends with a backslash and an `n`.
         let line = rest.iter().position(|b| matches!(b, b'\n' | b'\\')).unwrap_or(rest.len());
-        let body = rest[line..].strip_prefix(b"\\n").unwrap_or(&rest[line..]);
-        let digits = body.trim_ascii_start();
-        digits.len() > LINE_DIGITS && digits[..LINE_DIGITS].iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        digits(&rest[line..]) >= MIN_DIGITS
     })
+}
+
+/// How many digits follow, on lines of any width, as Ansible reads them; no more than matter are counted.
+fn digits(text: &[u8]) -> usize {
+    let (mut count, mut at) = (0, 0);
+    while count < MIN_DIGITS {
+        match &text[at..] {
+            [b'0'..=b'9' | b'a'..=b'f', ..] => (count, at) = (count + 1, at + 1),
+            [b' ' | b'\t' | b'\r' | b'\n', ..] => at += 1,
+            [b'\\', b'n' | b'r', ..] => at += 2,
+            _ => break,
+        }
+    }
+    count
 }
 
 #[cfg(test)]

@@ -135,6 +135,9 @@ fn why_failed(seen: &Seen) -> Option<String> {
     if let Some(reason) = &seen.story.refused {
         return Some(reason.clone());
     }
+    if seen.story.recap.is_some() && !seen.story.began {
+        return Some("the secrets of this run were not told, so nothing of it may be shown or trusted".to_owned());
+    }
     let Some(recap) = &seen.story.recap else {
         return Some(match (seen.first_error, seen.exit) {
             (Some(error), _) => error.to_owned(),
@@ -247,7 +250,8 @@ fn first_cause(story: &Story) -> Option<(usize, &TaskResult)> {
 /// The rule: nothing was cut off in the middle, and on no unfinished host a module that repeats its effect (command,
 /// shell, raw, script and their kin) has changed something or failed half-way.
 fn retry_safe(seen: &Seen, cut_off: bool) -> bool {
-    if cut_off && !seen.story.touched.is_empty() {
+    // What is not known to have ended well has to be looked at.
+    if seen.story.gaps || (cut_off && !seen.story.touched.is_empty()) {
         return false;
     }
     let finished = |host: &str| finished(seen).any(|other| other.as_str() == host);

@@ -35,9 +35,11 @@ impl Ansible {
         tokio::task::spawn_blocking(move || task(&work)).await.map_err(|error| format!("the agent failed: {error}"))
     }
 
-    /// Checks again what may have changed since the claim, then lays the pinned commit down.
-    fn prepare(&self, order: &Order, into: PathBuf) -> Result<(), String> {
-        check(&self.config, order, self.ansible_core().as_deref()).map_err(|refused| refused.to_string())?;
+    /// Checks again what may have changed since the claim, the program itself included, then lays the pinned commit
+    /// down; the version that will run.
+    fn prepare(&self, order: &Order, into: PathBuf) -> Result<Option<String>, String> {
+        let version = probe_version(&self.config).ok();
+        check(&self.config, order, version.as_deref()).map_err(|refused| refused.to_string())?;
         let failed = |error: chiffon_requests::Error| {
             format!("can't check out {} of {}: {error}", order.infra.commit, order.infra.repository)
         };
@@ -47,7 +49,7 @@ impl Ansible {
         for path in left_out {
             tracing::warn!(%path, "a symbolic link that leaves the infra repository is not there for the playbook");
         }
-        Ok(())
+        Ok(version)
     }
 }
 
@@ -77,10 +79,10 @@ impl Work for Ansible {
     async fn run(&self, order: &Order, run: RunContext) -> Outcome {
         let checkout = run.work_folder.join("checkout");
         let (ordered, into) = (order.clone(), checkout.clone());
-        if let Err(reason) = self.blocking(move |work| work.prepare(&ordered, into)).await.and_then(|done| done) {
-            return verdict::not_started(reason, &order.step.limit);
-        }
-        let version = self.ansible_core();
+        let version = match self.blocking(move |work| work.prepare(&ordered, into)).await.and_then(|done| done) {
+            Ok(version) => version,
+            Err(reason) => return verdict::not_started(reason, &order.step.limit),
+        };
         let (inventory, step) = (&order.infra.inventory, &order.step);
         let playbook = Playbook { checkout: &checkout, inventory, step, ansible_core: version.as_deref() };
         run_playbook(&self.config, &playbook, run).await

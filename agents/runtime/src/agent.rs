@@ -9,7 +9,7 @@ use chiffon_schemas::{AgentMessage, AttemptKey, BootId, Hello, Name, Outcome, Se
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::attempt::unstarted;
+use crate::attempt::{WORK, unstarted, work_folder};
 use crate::courier::{Last, Voice};
 use crate::desk::{Desk, Event};
 use crate::journal::{Clean, Durability, Entry, Journal, Record, Stage};
@@ -139,6 +139,7 @@ async fn hear(desk: &mut Desk, delivery: Delivery<ToAgent>) -> Result<(), Error>
 /// Ends what earlier lives left, and says what the journal knows.
 async fn settle(desk: &mut Desk) -> Result<Hello, Error> {
     let mut settled = Vec::new();
+    let mut in_use = Vec::new();
     for (key, record) in desk.records() {
         let (fence, started, clean) = match &record.stage {
             Stage::Ordered | Stage::Claimed => (None, false, Clean::Verified),
@@ -148,10 +149,26 @@ async fn settle(desk: &mut Desk) -> Result<Hello, Error> {
                 (Some(*fence), true, settle_started(desk, &key, &record, *fence).await?)
             }
         };
+        if let (Some(fence), Clean::No) = (fence, &clean) {
+            in_use.push(work_folder(desk.folder(), &key, fence));
+        }
         settled.push(Settled { key, fence, started, clean: clean == Clean::Verified });
     }
+    clear_work(desk.folder(), &in_use);
     let (kind, ansible_core) = desk.ability();
     Ok(Hello { kind, ansible_core, settled })
+}
+
+/// Removes what attempts of earlier lives left in their work folders: a checkout, and files that may hold secrets.
+/// Nothing runs yet but what could not be ended, whose folders stay.
+fn clear_work(folder: &std::path::Path, in_use: &[std::path::PathBuf]) {
+    let Ok(entries) = std::fs::read_dir(folder.join(WORK)) else { return };
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| !in_use.contains(path)) {
+        match std::fs::remove_dir_all(&path) {
+            Ok(()) => tracing::info!(folder = %path.display(), "removed what an earlier life left"),
+            Err(error) => tracing::warn!(folder = %path.display(), %error, "a work folder could not be removed"),
+        }
+    }
 }
 
 async fn settle_started(

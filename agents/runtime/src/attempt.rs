@@ -182,7 +182,10 @@ fn fit(mut outcome: Outcome) -> Outcome {
     outcome
 }
 
+/// The folder of all work folders.
+pub(crate) const WORK: &str = "work";
+
 /// Where an attempt works.
 pub(crate) fn work_folder(folder: &std::path::Path, key: &AttemptKey, fence: chiffon_schemas::Fence) -> PathBuf {
-    folder.join("work").join(format!("{}-{}-{}-{fence}", key.run, key.step, key.attempt))
+    folder.join(WORK).join(format!("{}-{}-{}-{fence}", key.run, key.step, key.attempt))
 }

@@ -10,7 +10,6 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use chiffon_schemas::Usage;
@@ -35,12 +34,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// parents of orphans and the peaks of memory.
 const SAMPLES: [Duration; 4] =
     [Duration::from_millis(20), Duration::from_millis(200), Duration::from_millis(500), Duration::from_secs(1)];
-
-/// Held while descriptors are inheritable.
-///
-/// Between clearing and setting `FD_CLOEXEC` any process that this one starts would inherit them, so every program
-/// that gets descriptors or may meet an attempt starts through [`Spawn::start`].
-static SPAWNING: Mutex<()> = Mutex::new(());
 
 /// A program to start as the leader of an attempt's processes.
 #[derive(Debug)]
@@ -109,7 +102,8 @@ impl Spawn {
 }
 
 fn spawn_with(command: &mut Command, pass: &[OwnedFd]) -> io::Result<Child> {
-    let _spawning = SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
+    // Between clearing and setting `FD_CLOEXEC` any process that this one starts would inherit them, git too.
+    let _spawning = chiffon_requests::spawning();
     let inheritable = |flags| -> io::Result<()> {
         pass.iter().try_for_each(|fd| rustix::io::fcntl_setfd(fd.as_fd(), flags)).map_err(io::Error::from)
     };

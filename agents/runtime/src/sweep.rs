@@ -42,6 +42,9 @@ pub(crate) struct Tracker {
     /// Whether the leader's group may still hold processes: its number can't be reused before it was empty once.
     group: bool,
     known: HashSet<ProcId>,
+    /// Orphans of the last look that nobody knows. One is taken for the attempt's only when it is there twice: a program
+    /// that this process starts itself looks like one for a moment, before it runs and until it is waited for.
+    strangers: HashSet<ProcId>,
     me: Stat,
     peak_rss_kib: u64,
     reaped_cpu_ms: u64,
@@ -77,7 +80,8 @@ impl Tracker {
         let known: HashSet<ProcId> = leader.into_iter().collect();
         runs.insert(id, known.clone());
         let group = leader.is_some();
-        Ok(Self { id, marker, leader, group, known, me, peak_rss_kib: 0, reaped_cpu_ms: 0 })
+        let strangers = HashSet::new();
+        Ok(Self { id, marker, leader, group, known, strangers, me, peak_rss_kib: 0, reaped_cpu_ms: 0 })
     }
 
     /// Looks at every process of the machine; reaps the attempt's dead orphans.
@@ -91,10 +95,13 @@ impl Tracker {
         self.known.retain(|id| here.contains(id));
         let mut strangers = self.learn(&stats);
         let mut look = Look::default();
-        if !strangers.is_empty() && self.runs_alone() {
-            self.known.extend(strangers.drain(..).map(|stat| stat.id()));
+        let before = std::mem::replace(&mut self.strangers, strangers.iter().map(Stat::id).collect());
+        if self.runs_alone() {
+            self.known.extend(strangers.extract_if(.., |stat| before.contains(&stat.id())).map(|stat| stat.id()));
             self.descend(&stats);
         }
+        // What is dead can't run anything, whoever left it.
+        strangers.retain(|stat| !stat.is_dead() && !self.known.contains(&stat.id()));
         look.doubtful = strangers;
         for stat in &stats {
             if !self.known.contains(&stat.id()) {
@@ -154,6 +161,7 @@ impl Tracker {
         self.leader.is_some_and(|leader| stat.start >= leader.start)
             && stat.ppid == self.me.pid
             && stat.pgid != self.me.pgid
+            && !chiffon_requests::started_here(stat.pid)
     }
 
     fn runs_alone(&self) -> bool {

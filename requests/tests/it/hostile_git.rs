@@ -21,7 +21,8 @@ const SETTINGS: [&str; 7] = [
 ];
 
 /// Every variable that a call may have.
-const VARIABLES: [&str; 18] = [
+const VARIABLES: [&str; 19] = [
+    "CHIFFON_ATTEMPT",
     "PATH",
     "HOME",
     "LC_ALL",

@@ -161,3 +161,74 @@ async fn s13_results_of_no_log_tasks_leave_only_their_status() {
         assert!(!format!("{log}{outcome:?}").contains("not-in-a-vault"));
     }
 }
+
+/// Ansible reads ciphertext on lines of any width, as other tools write it; so the redactor has to know it too.
+#[tokio::test(flavor = "multi_thread")]
+async fn s13_ciphertext_on_lines_of_any_width_is_told_to_the_redactor() {
+    for version in BOTH {
+        for width in [10_000, 64, 7] {
+            let mut bench = Bench::new(version);
+            vaulted(&mut bench);
+            let inline = encrypt(&bench, &["encrypt_string", "wideCanary-x", "--name", "wide_secret"]);
+            let (head, digits) = inline.split_once("AES256\n").unwrap();
+            let digits: String = digits.split_whitespace().collect();
+            let mut text = format!("{head}AES256\n");
+            for at in (0..digits.len()).step_by(width) {
+                text += &format!("          {}\n", &digits[at..digits.len().min(at + width)]);
+            }
+            bench.file("group_vars/all/wide.yml", &text);
+            bench.file(
+                "wide.yml",
+                "- hosts: all\n  gather_facts: false\n  tasks:\n    - name: say\n      debug: {msg: 'it is {{ wide_secret }}'}\n",
+            );
+            let Ran { outcome, log, .. } = bench.run(&step("wide.yml", &["one"])).await;
+            assert_eq!(outcome.verdict, Verdict::Succeeded, "{width}: {outcome:#?}\n{log}");
+            assert!(log.contains("it is «redacted»") && !log.contains("wideCanary"), "{width}: {log}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s13_a_vaulted_file_whose_name_is_no_text_stops_the_run() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut bench = Bench::new(BOTH[1]);
+    vaulted(&mut bench);
+    let folder = bench.checkout().join("group_vars/all");
+    let odd = folder.join(std::ffi::OsStr::from_bytes(b"p\xe4.yml"));
+    fs::copy(folder.join("vault.yml"), odd).unwrap();
+    let Ran { outcome, .. } = bench.run(&step("leak.yml", &["one"])).await;
+    assert!(outcome.reason.as_deref().unwrap_or_default().contains("is not UTF-8"), "{outcome:#?}");
+}
+
+/// A message is cut when it is clean: a secret that a cut goes through is found by nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn s13_a_long_message_is_cleaned_before_it_is_cut() {
+    for version in BOTH {
+        let mut bench = Bench::new(version);
+        vaulted(&mut bench);
+        bench.file(
+            "long.yml",
+            "- hosts: all\n  gather_facts: false\n  tasks:\n    - name: fail\n      fail: {msg: \"{{ 'x' * 590 }}{{ file_secret }}{{ 'y' * 300 }}\"}\n",
+        );
+        let Ran { outcome, log, .. } = bench.run(&step("long.yml", &["one"])).await;
+        let all = format!("{log}\n{outcome:?}");
+        assert!(!all.contains("fileSec"), "{all}");
+        assert!(outcome.failure.unwrap().cause.contains("xxx«redacted»"));
+    }
+}
+
+/// Bytes that are no text cost no event: the task that wrote them is named, and a retry is not called safe.
+#[tokio::test(flavor = "multi_thread")]
+async fn n3_a_failure_that_writes_no_text_is_named() {
+    for version in BOTH {
+        let bench = Bench::new(version);
+        bench.file(
+            "bytes.yml",
+            "- hosts: all\n  gather_facts: false\n  tasks:\n    - name: grow\n      shell: printf 'gr\\374\\337e\\n' >&2; exit 3\n",
+        );
+        let Ran { outcome, log, .. } = bench.run(&step("bytes.yml", &["one"])).await;
+        let failure = outcome.failure.unwrap_or_else(|| panic!("{log}"));
+        assert_eq!((failure.task.as_deref(), failure.retry_safe), (Some("grow"), false), "{failure:?}\n{log}");
+        assert!(!outcome.log.incomplete, "{log}");
+    }
+}

@@ -116,9 +116,13 @@ async fn r1_what_had_started_is_lost_after_a_crash_and_never_starts_again() {
     until("it runs", || world.work.running.load(Ordering::SeqCst) == 1).await;
     let old = world.settings.boot.clone();
     world.kill().await;
+    let left = world.settings.journal.join("work/left-behind");
+    std::fs::create_dir_all(&left).unwrap();
+    std::fs::write(left.join("decrypted"), "a secret").unwrap();
     for _ in 0..2 {
         let hello = world.start().await;
         assert_eq!(hello.settled.len(), 1);
+        assert!(!left.exists(), "what a killed life left is removed");
         let settled = &hello.settled[0];
         assert_eq!((&settled.key, settled.fence, settled.started, settled.clean), (&key, Some(fence(1)), true, true));
         let (last, outcome) = world.over(&key).await;

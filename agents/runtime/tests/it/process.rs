@@ -189,6 +189,52 @@ async fn r9_children_of_others_are_neither_ended_nor_reaped() {
 }
 
 #[tokio::test]
+async fn r9_a_dead_stranger_makes_no_run_beside_another_lost() {
+    let _alone = ALONE.lock().await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut beside = spawn(20, folder.path(), "sleep NAP");
+    let mut running = spawn(21, folder.path(), "sleep NAP");
+    until("both sleep", || sleepers(20) == 1 && sleepers(21) == 1).await;
+    // As the middle process of a daemon that a playbook left: dead, in a group of its own, and waited for by nobody.
+    use std::os::unix::process::CommandExt as _;
+    let mut stranger = std::process::Command::new("/bin/true").process_group(0).spawn().unwrap();
+    let stat = format!("/proc/{}/stat", stranger.id());
+    until("it is dead", || fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") Z "))).await;
+    assert!(matches!(running.end(GRACE).await, Ending::Verified { .. }));
+    assert!(matches!(beside.end(GRACE).await, Ending::Verified { .. }));
+    let _ = stranger.wait();
+}
+
+#[tokio::test]
+async fn r9_the_git_that_this_process_runs_itself_is_neither_ended_nor_reaped() {
+    let _alone = ALONE.lock().await;
+    for (number, beside) in [(22, false), (23, true)] {
+        let folder = tempfile::tempdir().unwrap();
+        let git = folder.path().join("git");
+        let script = format!(
+            "#!/bin/sh\n: > {0}/runs\nread line < {0}/gate\necho git version 2.39.5\n",
+            folder.path().display()
+        );
+        fs::write(&git, script).unwrap();
+        fs::set_permissions(&git, fs::Permissions::from_mode(0o755)).unwrap();
+        let gate = folder.path().join("gate");
+        assert!(std::process::Command::new("mkfifo").arg(&gate).status().unwrap().success());
+        let path = format!("{}:/usr/bin:/bin", folder.path().display());
+        let mut other = beside.then(|| spawn(number + 10, folder.path(), "sleep NAP"));
+        let mut running = spawn(number, folder.path(), "sleep NAP");
+        let asked = std::thread::spawn(move || chiffon_requests::Git::new(path.into(), None).version());
+        until("git runs", || folder.path().join("runs").exists()).await;
+        let Ending::Verified { leftover } = running.end(GRACE).await else { panic!("it ends") };
+        assert!(leftover.iter().all(|left| left.command == "sleep"), "{leftover:?}");
+        fs::write(&gate, "go\n").unwrap();
+        assert_eq!(asked.join().unwrap().unwrap(), "git version 2.39.5");
+        if let Some(other) = &mut other {
+            assert!(matches!(other.end(GRACE).await, Ending::Verified { .. }));
+        }
+    }
+}
+
+#[tokio::test]
 async fn r9_orphans_of_an_earlier_life_are_found_by_their_marker_and_ended() {
     let _alone = ALONE.lock().await;
     let mark = marker(14);
