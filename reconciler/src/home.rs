@@ -72,6 +72,22 @@ impl Home {
         self.state().join("chiffon.db")
     }
 
+    /// What tells this home from every other one on the same store; made once.
+    ///
+    /// # Errors
+    /// The file can't be read or written.
+    pub fn id(&self) -> Result<String> {
+        let path = self.state().join("home-id");
+        if let Ok(text) = std::fs::read_to_string(&path)
+            && !text.trim().is_empty()
+        {
+            return Ok(text.trim().to_owned());
+        }
+        let id = crate::environment::run_id().to_string();
+        std::fs::write(&path, format!("{id}\n")).with_context(|| format!("writing {}", path.display()))?;
+        Ok(id)
+    }
+
     /// The mirror of the infra repository.
     pub fn infra(&self) -> PathBuf {
         self.state().join("infra.git")

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use chiffon_core::State;
 use chiffon_link::{Hub, Limits, LocalHub};
 use chiffon_schemas::{Name, Timestamp};
-use chiffon_store::Store;
+use chiffon_store::{Leading, Store};
 use notify::Watcher;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -27,6 +27,7 @@ use crate::output::Output;
 mod agent;
 mod ears;
 mod fetching;
+mod leader;
 mod report;
 
 pub(crate) use agent::ansible as ansible_config;
@@ -34,6 +35,7 @@ pub use report::tone;
 
 use ears::Ears;
 use fetching::Fetching;
+use leader::Leader;
 
 /// The longest that the start waits for the embedded agent to have settled its journal.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
@@ -71,6 +73,10 @@ pub async fn up(home: Home, environment: Environment, output: &Output, options: 
     let _lock = take_lock(&home).await?;
     let mut signals = Signals::new()?;
     let Some(store) = open_store(&home, &config, output, options, &mut signals).await? else { return Ok(Exit::Done) };
+    let leader = Leader::new(&home, Arc::clone(&store), store.repository(&config.spec.name).await?)?;
+    if !leader.wait(output, options, &mut signals).await? {
+        return Ok(Exit::Done);
+    }
     let hub = Arc::new(LocalHub::new(Limits::default()));
     let link = hub.attach(&config.spec.agent.name);
     let (stop_agent, agent_stop) = watch::channel(false);
@@ -90,6 +96,7 @@ pub async fn up(home: Home, environment: Environment, output: &Output, options: 
         exit: Exit::Done,
         fetching: Fetching::new(),
         ears: Ears::new(),
+        leader,
     };
     let ended = looped.run(options, &mut signals).await;
     let exit = looped.exit;
@@ -178,6 +185,7 @@ struct Loop<'a> {
     exit: Exit,
     fetching: Fetching,
     ears: Ears,
+    leader: Leader,
 }
 
 /// What woke the loop.
@@ -231,6 +239,7 @@ impl Loop<'_> {
             let heard = tokio::select! {
                 biased;
                 () = signals.recv() => { self.asked_to_stop().await; Some(News::Stop) }
+                () = self.leader.due() => { self.lead().await?; None }
                 message = self.hub.receive() => self.take(message).await?.then_some(News::Look),
                 fetched = self.fetching.done() => { self.fetched(fetched).await; Some(News::Look) }
                 () = store.woken() => Some(News::Look),
@@ -242,6 +251,20 @@ impl Loop<'_> {
             }
             if let Some(news) = heard {
                 return Ok(news);
+            }
+        }
+    }
+
+    /// Goes on leading; ends where another one leads by now.
+    async fn lead(&mut self) -> Result<()> {
+        match self.leader.renew().await {
+            Ok(Leading::Ours) => Ok(()),
+            Ok(Leading::Theirs(name)) => bail!("another reconciler has taken over: {name}"),
+            Err(chiffon_store::Error::Deposed) => bail!("another reconciler had taken over in the meantime"),
+            // Not renewed, it lasts a while yet; whatever is changed after that is refused.
+            Err(error) => {
+                self.complain(&error.into());
+                Ok(())
             }
         }
     }
@@ -320,6 +343,9 @@ impl Loop<'_> {
                 self.unread = self.driver.refused_files().await?;
                 self.reporter.files(&self.unread);
                 Ok(tick.look_again)
+            }
+            Err(crate::driver::Error::Store(chiffon_store::Error::Deposed)) => {
+                bail!("another reconciler has taken over: this one changes nothing any more")
             }
             Err(error) => {
                 self.complain(&error);

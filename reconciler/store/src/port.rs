@@ -52,6 +52,9 @@ pub enum Error {
     /// The database itself.
     #[error("the database did not answer as it should")]
     Database(#[from] sqlx::Error),
+    /// Another reconciler leads by now: nothing was changed.
+    #[error("another reconciler has taken over")]
+    Deposed,
     /// The server's address can't be used.
     #[error("the address of the database can't be used: {reason}")]
     Address {
@@ -76,6 +79,7 @@ impl Error {
             | Self::Conflict { .. }
             | Self::Locked { .. }
             | Self::Corrupt { .. }
+            | Self::Deposed
             | Self::Address { .. }
             | Self::Migrate(_) => false,
         }
@@ -366,11 +370,28 @@ pub enum Accepted {
     Gap(u64),
 }
 
+/// Who acts for a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leading {
+    /// This handle, from now on.
+    Ours,
+    /// Another one, which people know by this name.
+    Theirs(String),
+}
+
 /// What every adapter must do.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// The id of a repository by its name; made on first use.
     async fn repository(&self, name: &Name) -> Result<RepositoryId, Error>;
+
+    /// Leads a repository, or goes on leading it, for so many seconds by the store's clock. From then on what this handle
+    /// changes there is refused as [`Error::Deposed`] as soon as another one leads (R8). A handle that never led is not
+    /// asked: people's commands need no leader.
+    ///
+    /// Who asks in the same `holder`'s name takes over at once: the caller knows that no other one of that name lives.
+    /// `name` is for people.
+    async fn lead(&self, repository: RepositoryId, holder: &str, name: &str, secs: u32) -> Result<Leading, Error>;
 
     /// What was last seen of the git side.
     async fn cursor(&self, repository: RepositoryId) -> Result<Cursor, Error>;

@@ -61,3 +61,31 @@ fn what_waiting_does_not_mend_ends_at_once() {
         assert!(said.status == 1 && said.err.contains(words), "{url}: {}", said.err);
     }
 }
+
+#[test]
+fn r8_a_stopped_leader_that_wakes_again_changes_nothing() {
+    let bed = Bed::new().on_postgres();
+    let mut first = bed.up();
+    bed.push_request("journal", "Deploy the journal");
+    first.wait_for("journal: proposed");
+    // Another home on the same requests repository and the same database.
+    let other = bed.path().join("other");
+    std::fs::create_dir_all(other.join("state")).unwrap();
+    let config = std::fs::read_to_string(bed.home().join("chiffon.yaml")).unwrap();
+    let requests = format!("spec:\n  requests: {}\n", bed.requests().display());
+    std::fs::write(other.join("chiffon.yaml"), config.replacen("spec:\n", &requests, 1)).unwrap();
+    let said: chiffon_tests::Said = bed.command(&["--dir", "other", "up", "--once"]).output().unwrap().into();
+    assert!(said.status == 1 && said.err.contains("another reconciler leads"), "{}", said.err);
+    let mut second = Background::start(bed.command(&["--dir", "other", "up"]));
+    second.wait_for("another reconciler leads");
+    first.signal("STOP");
+    bed.approve("journal", Merge::Commit);
+    second.wait_for("ready");
+    second.wait_for("journal: succeeded");
+    first.signal("CONT");
+    assert_eq!(first.end(), 1, "it sees that it was deposed, and ends");
+    assert_eq!(bed.infra.lines("journal").len(), 1);
+    assert_eq!((bed.count("plan-approved"), bed.count("run-succeeded")), (1, 1));
+    second.signal("TERM");
+    assert_eq!(second.end(), 0);
+}

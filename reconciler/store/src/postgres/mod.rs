@@ -10,7 +10,7 @@ mod rows;
 mod runs;
 mod server;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,7 +20,9 @@ use chiffon_schemas::{AttemptKey, EventId, Fence, Host, Json, Name, Oid, RepoPat
 use sqlx::postgres::{PgListener, PgPool, PgPoolOptions};
 use sqlx::{Connection, PgConnection, Postgres as Pg, Row, Transaction};
 
-use crate::{Accepted, Applied, Change, Command, Cursor, Error, EventFilter, LogChunk, Outgoing, RepositoryId, Store};
+use crate::{
+    Accepted, Applied, Change, Command, Cursor, Error, EventFilter, Leading, LogChunk, Outgoing, RepositoryId, Store,
+};
 use rows::columns;
 pub use server::Server;
 
@@ -40,6 +42,8 @@ pub struct Postgres {
     /// Days whose partition of the log is known to be there.
     days: Arc<Mutex<HashSet<i64>>>,
     listener: Arc<tokio::sync::Mutex<Option<PgListener>>>,
+    /// What this handle leads, and in which epoch.
+    leads: Arc<Mutex<HashMap<RepositoryId, i64>>>,
 }
 
 impl Postgres {
@@ -54,7 +58,7 @@ impl Postgres {
         let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(PATIENCE);
         let pool = pool.connect_with(options).await?;
         sqlx::migrate!("../../migrations/postgres").run(&pool).await.map_err(Error::Migrate)?;
-        Ok(Self { pool, days: Arc::default(), listener: Arc::default() })
+        Ok(Self { pool, days: Arc::default(), listener: Arc::default(), leads: Arc::default() })
     }
 
     /// How the server would find past events, in its own words: for tests of the indexes.
@@ -73,7 +77,20 @@ impl Postgres {
             .bind(repository.0)
             .execute(&mut *tx)
             .await?;
+        if let Some(epoch) = self.epoch(repository) {
+            let leads = sqlx::query("SELECT epoch FROM leaders WHERE repository_id = $1 AND epoch = $2")
+                .bind(repository.0)
+                .bind(epoch)
+                .fetch_optional(&mut *tx)
+                .await?;
+            leads.ok_or(Error::Deposed)?;
+        }
         Ok(tx)
+    }
+
+    /// The epoch in which this handle leads a repository, where it ever did.
+    fn epoch(&self, repository: RepositoryId) -> Option<i64> {
+        self.leads.lock().unwrap_or_else(PoisonError::into_inner).get(&repository).copied()
     }
 
     /// Sees to it that the log of a day has its place.
@@ -102,6 +119,44 @@ impl Store for Postgres {
             .fetch_one(&self.pool)
             .await?;
         Ok(RepositoryId(row.try_get("id")?))
+    }
+
+    async fn lead(&self, repository: RepositoryId, holder: &str, name: &str, secs: u32) -> Result<Leading, Error> {
+        let mut tx = self.pool.begin().await?;
+        sqlx::query("SELECT id FROM repositories WHERE id = $1 FOR NO KEY UPDATE")
+            .bind(repository.0)
+            .execute(&mut *tx)
+            .await?;
+        let row = sqlx::query(
+            "INSERT INTO leaders (repository_id, holder, name, epoch, until)
+             VALUES ($1, $2, $3, 1, clock_timestamp() + $4 * interval '1 second')
+             ON CONFLICT (repository_id) DO UPDATE SET holder = excluded.holder, name = excluded.name,
+                 epoch = leaders.epoch + (leaders.holder <> excluded.holder OR $5)::int, until = excluded.until
+             WHERE leaders.holder = excluded.holder OR leaders.until < clock_timestamp()
+             RETURNING epoch",
+        )
+        .bind(repository.0)
+        .bind(holder)
+        .bind(rows::plain(name))
+        .bind(i64::from(secs))
+        .bind(self.epoch(repository).is_none())
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some(row) = row else {
+            let row = sqlx::query("SELECT name FROM leaders WHERE repository_id = $1")
+                .bind(repository.0)
+                .fetch_one(&mut *tx)
+                .await?;
+            return Ok(Leading::Theirs(rows::whole(row.try_get("name")?)));
+        };
+        let epoch: i64 = row.try_get("epoch")?;
+        // Who was deposed and would lead again has to look at everything anew, so it stays deposed and takes nothing.
+        if self.epoch(repository).is_some_and(|known| known != epoch) {
+            return Err(Error::Deposed);
+        }
+        tx.commit().await?;
+        self.leads.lock().unwrap_or_else(PoisonError::into_inner).insert(repository, epoch);
+        Ok(Leading::Ours)
     }
 
     async fn cursor(&self, repository: RepositoryId) -> Result<Cursor, Error> {
@@ -143,12 +198,16 @@ impl Store for Postgres {
     }
 
     async fn settle(&self, repository: RepositoryId, name: &Name, seen: i64) -> Result<(), Error> {
-        sqlx::query("UPDATE requests SET settled = $1 WHERE repository_id = $2 AND name = $3 AND settled <> $1")
-            .bind(seen)
-            .bind(repository.0)
-            .bind(name.as_str())
-            .execute(&self.pool)
-            .await?;
+        sqlx::query(
+            "UPDATE requests SET settled = $1 WHERE repository_id = $2 AND name = $3 AND settled <> $1
+                 AND ($4::bigint IS NULL OR EXISTS (SELECT FROM leaders WHERE repository_id = $2 AND epoch = $4))",
+        )
+        .bind(seen)
+        .bind(repository.0)
+        .bind(name.as_str())
+        .bind(self.epoch(repository))
+        .execute(&self.pool)
+        .await?;
         Ok(())
     }
 

@@ -19,7 +19,9 @@ use chiffon_schemas::{AttemptKey, EventId, Fence, Host, Json, Name, Oid, RepoPat
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Row, SqliteConnection};
 
-use crate::{Accepted, Applied, Change, Command, Cursor, Error, EventFilter, LogChunk, Outgoing, RepositoryId, Store};
+use crate::{
+    Accepted, Applied, Change, Command, Cursor, Error, EventFilter, Leading, LogChunk, Outgoing, RepositoryId, Store,
+};
 
 /// How long a writer waits for another process's transaction.
 const BUSY: std::time::Duration = std::time::Duration::from_secs(10);
@@ -89,6 +91,11 @@ impl Store for Sqlite {
             .fetch_one(&self.reader)
             .await?;
         Ok(RepositoryId(row.try_get("id")?))
+    }
+
+    async fn lead(&self, _: RepositoryId, _: &str, _: &str, _: u32) -> Result<Leading, Error> {
+        // A file is one home's, and of each home one reconciler runs: it holds a lock on another file.
+        Ok(Leading::Ours)
     }
 
     async fn cursor(&self, repository: RepositoryId) -> Result<Cursor, Error> {

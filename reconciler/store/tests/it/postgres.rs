@@ -88,3 +88,42 @@ async fn a_command_wakes_who_waits() {
     tokio::join!(waiting, speaking);
     assert!(!data.store.commands(bed.repository).await.unwrap().is_empty());
 }
+
+/// Who was stopped for longer than its lease changes nothing any more, and stays deposed: it would have to look anew.
+#[tokio::test]
+async fn r8_whoever_was_deposed_changes_nothing_any_more() {
+    use chiffon_store::conformance::{Bed, at, kuma};
+    use chiffon_store::{Change, Error, Leading};
+    let data = OneDatabase::new().await;
+    let bed = Bed::new(&data).await;
+    bed.request(&kuma()).await;
+    let (first, second) = (data.reopen().await, data.reopen().await);
+    let replan = |after| Change::ReplanAsked { name: kuma(), after };
+    assert_eq!(first.lead(bed.repository, "first-id", "first", 600).await.unwrap(), Leading::Ours);
+    assert_eq!(
+        second.lead(bed.repository, "second-id", "second", 600).await.unwrap(),
+        Leading::Theirs("first".to_owned())
+    );
+    first.apply(bed.repository, replan(1), &[], &[], at(1)).await.unwrap();
+    // Its lease is over at once; as long as nobody else leads, that harms nobody.
+    assert_eq!(first.lead(bed.repository, "first-id", "first", 0).await.unwrap(), Leading::Ours);
+    first.apply(bed.repository, replan(2), &[], &[], at(1)).await.unwrap();
+    assert_eq!(second.lead(bed.repository, "second-id", "second", 0).await.unwrap(), Leading::Ours);
+    let before = bed.everything().await;
+    let refused = first.apply(bed.repository, replan(3), &[bed.event("never")], &[], at(1)).await;
+    assert!(matches!(refused, Err(Error::Deposed)), "{refused:?}");
+    assert!(matches!(
+        first.audited(bed.repository, &[], &chiffon_store::conformance::oid(9)).await,
+        Err(Error::Deposed)
+    ));
+    let version = first.version(bed.repository, &kuma()).await.unwrap();
+    first.settle(bed.repository, &kuma(), version).await.unwrap();
+    assert_eq!(bed.everything().await, before, "and nothing is at rest by its word");
+    assert!(matches!(first.lead(bed.repository, "first-id", "first", 600).await, Err(Error::Deposed)));
+    // A later life of the same home need not wait for its own lease.
+    let later = data.reopen().await;
+    assert_eq!(later.lead(bed.repository, "second-id", "second", 600).await.unwrap(), Leading::Ours);
+    assert!(matches!(second.apply(bed.repository, replan(4), &[], &[], at(1)).await, Err(Error::Deposed)));
+    // People's commands need no leader.
+    first.command(bed.repository, &chiffon_store::conformance::command("kuma"), at(1)).await.unwrap();
+}
