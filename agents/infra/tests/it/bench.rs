@@ -142,6 +142,16 @@ impl Attempt {
         tokio::time::timeout(Duration::from_secs(60), seen).await.expect("the task ends within a minute");
     }
 
+    /// Waits until one of its processes has a word among its arguments.
+    pub async fn until_runs(&self, word: &[u8]) {
+        let seen = async {
+            while !self.processes().iter().any(|(_, args)| args.split(|byte| *byte == 0).any(|arg| arg == word)) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), seen).await.expect("it runs within a minute");
+    }
+
     /// The process that this one started: its number says nothing, since numbers begin anew at the end of their range.
     pub fn leader(&self) -> i32 {
         let ours = std::process::id().to_string();
