@@ -56,7 +56,7 @@ start_postgres() {
     stops="postgres $stops"
     # In the foreground of this shell, so that its end is seen here.
     as postgres "$bin/postgres" -D "$folder/postgres/data" -c listen_addresses=127.0.0.1 -c port="$postgres_port" \
-        -c unix_socket_directories="$folder/postgres" -c max_connections=300 >"$folder/postgres.log" 2>&1 &
+        -c unix_socket_directories="$folder/postgres" -c max_connections=500 >"$folder/postgres.log" 2>&1 &
     postgres_pid=$!
     until "$bin/pg_isready" -q -h 127.0.0.1 -p "$postgres_port"; do
         kill -0 "$postgres_pid" 2>/dev/null || { cat "$folder/postgres.log" >&2; exit 1; }
