@@ -22,6 +22,30 @@ pub struct Config {
     pub digest: String,
 }
 
+impl Config {
+    /// This configuration with what a running process can't change as it was before, and the names of what that is.
+    pub fn keeping_fixed(mut self, before: &Self) -> (Self, Vec<&'static str>) {
+        let mut kept = Vec::new();
+        if self.spec.name != before.spec.name {
+            self.spec.name = before.spec.name.clone();
+            kept.push("`name`");
+        }
+        if self.requests != before.requests {
+            self.requests = before.requests.clone();
+            kept.push("`requests`");
+        }
+        if self.spec.agent != before.spec.agent {
+            self.spec.agent = before.spec.agent.clone();
+            kept.push("`agent`");
+        }
+        if self.spec.store.postgres != before.spec.store.postgres {
+            self.spec.store.postgres = before.spec.store.postgres.clone();
+            kept.push("`store.postgres`");
+        }
+        (self, kept)
+    }
+}
+
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -108,8 +132,8 @@ pub fn template(infra: &InfraSpec, ansible: &AnsibleSpec) -> String {
         }
     }
     if vault.is_none() {
-        lines.push("  # ansible:".to_owned());
-        lines.push("  #   vault_password_file: vault-password   # a file that only you can read".to_owned());
+        let commented = if playbook.is_some() { "    # " } else { "  # ansible:\n  #   " };
+        lines.push(format!("{commented}vault_password_file: vault-password   # a file that only you can read"));
     }
     lines.push("  # policy:".to_owned());
     lines.push("  #   deny_hosts: []".to_owned());

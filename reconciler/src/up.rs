@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use chiffon_core::State;
+use chiffon_infra::Ansible;
 use chiffon_link::{Hub, Limits, LocalHub};
 use chiffon_schemas::{Name, Timestamp};
 use chiffon_store::{Leading, Store};
@@ -80,7 +81,7 @@ pub async fn up(home: Home, environment: Environment, output: &Output, options: 
     let hub = Arc::new(LocalHub::new(Limits::default()));
     let link = hub.attach(&config.spec.agent.name);
     let (stop_agent, agent_stop) = watch::channel(false);
-    let agent = agent::start(&home, &config, &environment, link, agent_stop)?;
+    let (agent, ansible) = agent::start(&home, &config, &environment, link, agent_stop)?;
     let mut driver = Driver::new(home.clone(), environment.clone(), config, Arc::clone(&store), hub.clone()).await?;
     let mut looped = Loop {
         reporter: report::Reporter::new(*output, options.quiet),
@@ -88,6 +89,8 @@ pub async fn up(home: Home, environment: Environment, output: &Output, options: 
         store,
         hub: hub.clone(),
         home: &home,
+        environment: &environment,
+        ansible,
         output,
         stop: Stop::No,
         last_error: None,
@@ -176,6 +179,9 @@ struct Loop<'a> {
     store: Arc<dyn Store>,
     hub: Arc<dyn Hub>,
     home: &'a Home,
+    environment: &'a Environment,
+    /// The embedded agent's work.
+    ansible: Ansible,
     output: &'a Output,
     reporter: report::Reporter,
     stop: Stop,
@@ -377,7 +383,12 @@ impl Loop<'_> {
     fn reload(&mut self) {
         match config::load(&self.home.config()) {
             Ok(config) if config.digest != self.driver.config().digest => {
+                let (config, kept) = config.keeping_fixed(self.driver.config());
                 self.output.progress("chiffon.yaml was read again");
+                if !kept.is_empty() {
+                    self.output.progress(&format!("{} in it counts from the next start on", kept.join(", ")));
+                }
+                self.ansible.reconfigure(ansible_config(self.home, &config, self.environment));
                 self.driver.reconfigure(config);
             }
             Ok(_) => {}

@@ -26,5 +26,6 @@ pub use config::AnsibleConfig;
 pub use redact::{Redactor, Secrets};
 pub use run::{Playbook, PrepareError, run_playbook};
 pub use vars::{VarsError, extra_vars};
+pub use vaulted::first_vaulted;
 pub use version::{ProbeError, major_minor, probe_version};
 pub use work::Ansible;

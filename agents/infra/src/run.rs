@@ -50,7 +50,10 @@ pub enum PrepareError {
     #[error("the tag `{0}` is not made of letters, digits, `_`, `-`, `.` and `:`")]
     Tag(String),
     /// Vaulted content without a password.
-    #[error("{file} is encrypted with ansible-vault, and this agent has no vault_password_file")]
+    #[error(
+        "{file} is encrypted with ansible-vault: name the password's file as `ansible.vault_password_file` in chiffon.yaml, \
+             then retry"
+    )]
     NoPassword {
         /// The first encrypted file.
         file: String,

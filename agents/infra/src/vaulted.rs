@@ -6,6 +6,8 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use aho_corasick::AhoCorasick;
+use chiffon_requests::{Error, Repo, WalkLimits};
+use chiffon_schemas::{Oid, RepoPath};
 
 const HEADER: &str = "$ANSIBLE_VAULT;";
 
@@ -14,6 +16,9 @@ const MIN_DIGITS: usize = 80;
 
 /// Files are read in blocks of this size.
 const BLOCK_BYTES: u64 = 256 * 1024;
+
+/// Blobs over this are not looked at in a repository.
+const LARGEST_BLOB: u64 = 16 * 1024 * 1024;
 
 /// So much of a block is looked at again with the next: a header, its indentation and the first line of digits.
 const OVERLAP_BYTES: usize = 4096;
@@ -42,6 +47,28 @@ pub(crate) fn vaulted_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
+}
+
+/// The first file of a commit, by path, that holds ciphertext: whether runs from it need the vault's password.
+///
+/// Files over 16 MiB are passed over here, and only here: a run looks at every byte.
+///
+/// # Errors
+/// The repository can't be read.
+pub fn first_vaulted(repo: &Repo, commit: &Oid) -> Result<Option<RepoPath>, Error> {
+    let header = AhoCorasick::new([HEADER]).expect("one short pattern");
+    let walk = repo.walk(commit, None, &WalkLimits::default())?;
+    for (path, entry) in walk.entries {
+        if !entry.kind.is_file() || is_document(Path::new(path.as_str())) {
+            continue;
+        }
+        match repo.read_blob(&entry.oid, LARGEST_BLOB) {
+            Ok(data) if holds_ciphertext(&header, &data) => return Ok(Some(path)),
+            Ok(_) | Err(Error::TooLarge { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
 }
 
 fn is_document(path: &Path) -> bool {

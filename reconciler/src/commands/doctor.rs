@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use anyhow::Result;
 use chiffon_requests::{RefName, Repo};
+use chiffon_schemas::Oid;
 use serde::Serialize;
 
 use super::Exit;
@@ -70,14 +71,15 @@ fn line(check: &Check, output: &Output) -> String {
 }
 
 async fn with_config(home: &Home, environment: &Environment, config: &Config) -> Vec<Check> {
+    let mirror = mirror::refresh(home, config, environment, &chiffon_requests::StopFlag::default());
     let mut checks = vec![
         requests(config),
         hooks(config),
-        infra(home, environment, config),
+        infra(config, &mirror),
         private_state(home),
         database(home, config).await,
         ansible(home, environment, config),
-        vault(config),
+        vault(config, &mirror),
         running(home),
     ];
     checks.extend(database_line(home, config));
@@ -124,14 +126,17 @@ fn hooks(config: &Config) -> Check {
     good(what, "installed")
 }
 
-fn infra(home: &Home, environment: &Environment, config: &Config) -> Check {
+/// The mirror of the infra repository and its tip, or why there is none.
+type Mirror = Result<(Repo, Oid), String>;
+
+fn infra(config: &Config, mirror: &Mirror) -> Check {
     let what = "infra repository";
     let spec = &config.spec.infra;
-    let (repo, tip) = match mirror::refresh(home, config, environment, &chiffon_requests::StopFlag::default()) {
+    let (repo, tip) = match mirror {
         Ok(found) => found,
         Err(reason) => return bad(what, reason, "mend `infra` in chiffon.yaml, or the access of this user"),
     };
-    match chiffon_planner::read_catalogue(&repo, &tip, &spec.name, &spec.inventory) {
+    match chiffon_planner::read_catalogue(repo, tip, &spec.name, &spec.inventory) {
         Err(error) => bad(what, super::chain(&error), "mend it in the infra repository"),
         Ok(catalogue) => {
             let found = format!(
@@ -207,15 +212,29 @@ fn ansible(home: &Home, environment: &Environment, config: &Config) -> Check {
     }
 }
 
-fn vault(config: &Config) -> Check {
+fn vault(config: &Config, mirror: &Mirror) -> Check {
     let what = "vault password";
-    let Some(path) = &config.vault_password_file else { return good(what, "none is configured") };
+    let Some(path) = &config.vault_password_file else { return vaulted(what, mirror) };
     match std::fs::metadata(path) {
         Ok(data) if data.permissions().mode() & 0o077 == 0 => good(what, path.display().to_string()),
         Ok(_) => bad(what, format!("others can read {}", path.display()), format!("chmod 600 {}", path.display())),
         Err(error) => {
             bad(what, format!("{}: {error}", path.display()), "mend `ansible.vault_password_file` in chiffon.yaml")
         }
+    }
+}
+
+/// Without a password, nothing may be encrypted.
+fn vaulted(what: &'static str, mirror: &Mirror) -> Check {
+    let Ok((repo, tip)) = mirror else { return good(what, "none is configured") };
+    match chiffon_infra::first_vaulted(repo, tip) {
+        Ok(None) => good(what, "none is needed"),
+        Ok(Some(path)) => {
+            let fix = "write the password to a file that only you can read, and name it as `ansible.vault_password_file` \
+                       in chiffon.yaml";
+            bad(what, format!("none is configured, and {path} is encrypted with ansible-vault: no run can begin"), fix)
+        }
+        Err(error) => bad(what, super::chain(&error), "mend it in the infra repository"),
     }
 }
 

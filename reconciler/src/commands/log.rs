@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{Desk, Exit};
 use crate::cli;
+use crate::driver::pages;
 use crate::output::{Output, printable};
 
 /// Chunks that one look takes.
@@ -25,6 +26,7 @@ pub async fn run(args: &cli::Log, desk: &Desk, output: &Output) -> Result<Exit> 
     let mut run_id = None;
     loop {
         let facts = desk.store.facts(desk.repository, &name).await?;
+        let failure = facts.as_ref().and_then(pages::failure);
         let run = facts.and_then(|facts| facts.run).filter(|run| !run.voided);
         let Some(run) = run else {
             if !args.follow {
@@ -39,7 +41,10 @@ pub async fn run(args: &cli::Log, desk: &Desk, output: &Output) -> Result<Exit> 
         after = print_after(&run.id, after, desk, output).await?;
         match over {
             Some(state) => {
-                output.progress(&format!("{name}: {}", state.as_str()));
+                // A log that is empty needs a reason.
+                let cause = failure.filter(|_| after == 0);
+                let cause = cause.map_or(String::new(), |failure| format!(": nothing was printed: {}", failure.cause));
+                output.progress(&printable(&format!("{name}: {}{cause}", state.as_str())));
                 let ended_well = state == chiffon_schemas::RunState::Succeeded;
                 return Ok(if ended_well || !args.follow { Exit::Done } else { Exit::Attention });
             }

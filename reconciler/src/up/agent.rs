@@ -13,7 +13,8 @@ use crate::config::Config;
 use crate::environment::{self, Environment};
 use crate::home::Home;
 
-/// Starts the agent as a task. It ends when `stop` says so, after its processes have.
+/// Starts the agent as a task, and gives its work, whose settings may change. It ends when `stop` says so, after its
+/// processes have.
 ///
 /// # Errors
 /// Its folders can't be made.
@@ -23,19 +24,20 @@ pub fn start(
     environment: &Environment,
     link: LocalLink,
     stop: watch::Receiver<bool>,
-) -> Result<JoinHandle<()>> {
+) -> Result<(JoinHandle<()>, Ansible)> {
     let folder = home.agent();
     std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
     let work = Ansible::new(ansible(home, config, environment));
     let name = config.spec.agent.name.clone();
     let mut settings = Settings::new(name, environment::boot_id(), folder);
     settings.parallel = usize::try_from(config.spec.agent.parallel).unwrap_or(1);
-    let agent = Agent::new(settings, Arc::new(link), Arc::new(work));
-    Ok(tokio::spawn(async move {
+    let agent = Agent::new(settings, Arc::new(link), Arc::new(work.clone()));
+    let task = tokio::spawn(async move {
         if let Err(error) = agent.run(stop).await {
             tracing::error!(error = %crate::commands::chain(&error), "the agent stopped");
         }
-    }))
+    });
+    Ok((task, work))
 }
 
 /// How the agent runs Ansible.

@@ -230,6 +230,17 @@ fn doctor_finds_what_others_can_read_and_what_is_broken() {
 }
 
 #[test]
+fn doctor_finds_that_encrypted_files_have_no_password() {
+    let bed = Bed::new();
+    crate::runs::encrypt_the_journal(&bed);
+    let (wrong, said) = doctor(&bed);
+    assert_eq!(wrong.keys().collect::<Vec<_>>(), ["vault password"], "{wrong:?}");
+    says_in_one_line(&said, "vault password", "inventory/group_vars/journal.yml is encrypted");
+    crate::runs::give_the_password(&bed);
+    assert_eq!(doctor(&bed).0, BTreeMap::new());
+}
+
+#[test]
 fn doctor_finds_a_missing_hook() {
     let bed = Bed::new();
     fs::remove_file(bed.requests().join("hooks/post-receive")).unwrap();

@@ -1,7 +1,12 @@
 //! Runs that fail, hang, wait, flood, print secrets or are stopped.
 
-use chiffon_tests::{Background, Bed, Merge, is_alive};
+use std::os::unix::fs::PermissionsExt;
+
+use chiffon_tests::{Background, Bed, Merge, is_alive, root};
 use serde_json::Value;
+
+/// Variables that are encrypted with the sample homelab's password.
+const VAULTED: &str = "tests/fixtures/homelab-infra/inventory/group_vars/uptime_kuma.yml";
 
 /// A request's plan is merged and its run goes on, with `chiffon up` in the background.
 fn running(bed: &Bed, up: &mut Background, name: &str, text: &str) {
@@ -248,6 +253,66 @@ fn a_flood_of_output_is_kept_whole_and_in_chunks() {
     let audit = bed.bare_git(&["cat-file", "--batch-all-objects", "--batch-check=%(objectsize)"]);
     let largest = audit.lines().filter_map(|size| size.parse::<u64>().ok()).max().unwrap();
     assert!(largest < 100_000, "no log text lies in git: {largest}");
+}
+
+/// Gives the journal's hosts variables that are encrypted with ansible-vault.
+pub fn encrypt_the_journal(bed: &Bed) {
+    let secret = std::fs::read_to_string(root().join(VAULTED)).unwrap();
+    bed.infra.write("inventory/group_vars/journal.yml", &secret);
+    bed.infra.commit("a secret");
+}
+
+/// Names the password of what is encrypted in chiffon.yaml.
+pub fn give_the_password(bed: &Bed) {
+    let password = bed.path().join("vault-password");
+    std::fs::copy(root().join("tests/fixtures/vault-password"), &password).unwrap();
+    std::fs::set_permissions(&password, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let line = format!("vault_password_file: {}", password.display());
+    configure(bed, |text| text.replace("# vault_password_file: vault-password", &line));
+}
+
+/// Rewrites chiffon.yaml.
+fn configure(bed: &Bed, rewrite: impl Fn(&str) -> String) {
+    let path = bed.home().join("chiffon.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let rewritten = rewrite(&text);
+    assert_ne!(text, rewritten);
+    std::fs::write(path, rewritten).unwrap();
+}
+
+#[test]
+fn a_run_that_lacked_the_vault_password_is_retried_without_a_restart() {
+    let bed = Bed::new();
+    encrypt_the_journal(&bed);
+    bed.ask_and_approve("journal", "Deploy the journal");
+    let mut up = bed.up();
+    up.wait_for("journal: failed");
+    let log = bed.chiffon(&["log", "journal"]).ends(0);
+    assert!(log.err.contains("nothing was printed") && log.err.contains("ansible.vault_password_file"), "{}", log.err);
+    give_the_password(&bed);
+    up.wait_for("chiffon.yaml was read again");
+    bed.chiffon(&["retry", "journal"]).ends(0);
+    up.wait_for("journal: succeeded");
+    assert_eq!(bed.infra.lines("journal"), ["alpha"]);
+    stop(up);
+}
+
+#[test]
+fn what_a_running_reconciler_cannot_change_counts_from_the_next_start_on() {
+    let bed = Bed::new();
+    let mut up = bed.up();
+    configure(&bed, |text| format!("{text}  agent:\n    name: another\n"));
+    up.wait_for("`agent` in it counts from the next start on");
+    running(&bed, &mut up, "journal", "Deploy the journal");
+    up.wait_for("journal: succeeded");
+    let by_another = || bed.bare_git(&["log", "-p", "chiffon/audit", "--", "results"]).contains("agent: another");
+    assert!(!by_another());
+    stop(up);
+    let mut up = bed.up();
+    running(&bed, &mut up, "gazette", "Deploy the gazette");
+    up.wait_for("gazette: succeeded");
+    assert!(by_another());
+    stop(up);
 }
 
 #[test]

@@ -142,7 +142,7 @@ async fn s13_a_run_whose_secrets_cannot_be_collected_does_not_begin() {
         assert!(outcome.reason.as_deref().unwrap_or_default().contains("can not be decrypted"), "{outcome:#?}");
         bench.config.vault_password_file = None;
         let Ran { outcome, .. } = bench.run(&step("mark.yml", &["one"])).await;
-        assert!(outcome.reason.as_deref().unwrap_or_default().contains("has no vault_password_file"), "{outcome:#?}");
+        assert!(outcome.reason.as_deref().unwrap_or_default().contains("ansible.vault_password_file"), "{outcome:#?}");
         assert!(!marker.exists());
     }
 }
