@@ -1,7 +1,8 @@
 #!/bin/sh
-# Runs a command with services of its own: `services.sh COMMAND…`. A private PostgreSQL on a free port of the loopback
-# interface, in a temporary folder; stopped and removed at the end, also after a failure. A URL that is set already
-# (CHIFFON_TEST_POSTGRES_URL) is taken instead.
+# Runs a command with services of its own: `services.sh COMMAND…`. A private PostgreSQL and a private RabbitMQ on free
+# ports of the loopback interface, in a temporary folder; stopped and removed at the end, also after a failure. URLs that
+# are set already (CHIFFON_TEST_POSTGRES_URL; CHIFFON_TEST_AMQP_URL with CHIFFON_TEST_AMQP_MANAGEMENT_URL) are taken
+# instead.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -75,6 +76,56 @@ postgres_folder() {
     echo "$found"
 }
 
+start_rabbitmq() {
+    need rabbitmq-server "$rabbitmq_bin/rabbitmq-server"
+    own rabbitmq "$folder/rabbitmq"
+    epmd_port=$(port)
+    rabbitmq_port=$(port)
+    management_port=$(port)
+    # The name service of Erlang, so that its process is known here and none of it is left behind.
+    as rabbitmq epmd -address 127.0.0.1 -port "$epmd_port" >"$folder/epmd.log" 2>&1 &
+    epmd_pid=$!
+    stops="epmd $stops"
+    echo '[rabbitmq_management].' >"$folder/rabbitmq/plugins"
+    cat >"$folder/rabbitmq/rabbitmq.conf" <<CONF
+management.tcp.ip = 127.0.0.1
+management.tcp.port = $management_port
+CONF
+    chmod -R a+rX "$folder/rabbitmq"
+    as rabbitmq env -i PATH="$PATH" HOME="$folder/rabbitmq" LANG=C.UTF-8 \
+        RABBITMQ_MNESIA_BASE="$folder/rabbitmq/mnesia" RABBITMQ_LOG_BASE="$folder/rabbitmq/log" \
+        RABBITMQ_PID_FILE="$folder/rabbitmq/pid" RABBITMQ_ENABLED_PLUGINS_FILE="$folder/rabbitmq/plugins" \
+        RABBITMQ_CONFIG_FILE="$folder/rabbitmq/rabbitmq" RABBITMQ_CONF_ENV_FILE="$folder/rabbitmq/env.conf" \
+        RABBITMQ_NODENAME="chiffon-$rabbitmq_port@localhost" RABBITMQ_NODE_IP_ADDRESS=127.0.0.1 \
+        RABBITMQ_NODE_PORT="$rabbitmq_port" RABBITMQ_DIST_PORT="$(port)" \
+        RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {127,0,0,1}" \
+        ERL_EPMD_ADDRESS=127.0.0.1 ERL_EPMD_PORT="$epmd_port" \
+        "$rabbitmq_bin/rabbitmq-server" >"$folder/rabbitmq.log" 2>&1 &
+    rabbitmq_pid=$!
+    stops="rabbitmq $stops"
+    # Both ports accept before they serve; the management's answers come last.
+    until python3 "$here/serves.py" "$rabbitmq_port" "$management_port"; do
+        kill -0 "$rabbitmq_pid" 2>/dev/null || { cat "$folder/rabbitmq.log" >&2; exit 1; }
+        sleep 0.1
+    done
+    export CHIFFON_TEST_AMQP_URL="amqp://guest:guest@127.0.0.1:$rabbitmq_port"
+    export CHIFFON_TEST_AMQP_MANAGEMENT_URL="http://guest:guest@127.0.0.1:$management_port"
+}
+
+stop_rabbitmq() {
+    kill -TERM "$(cat "$folder/rabbitmq/pid")"
+    wait "$rabbitmq_pid" || :
+}
+
+stop_epmd() {
+    pkill -TERM -f "^epmd -address 127.0.0.1 -port $epmd_port$" || :
+    wait "$epmd_pid" || :
+}
+
+rabbitmq_bin=/usr/lib/rabbitmq/bin
+# A test's host is one that ssh can't reach.
+command -v ssh >/dev/null || need openssh-client /usr/bin/ssh
 test -n "${CHIFFON_TEST_POSTGRES_URL:-}" || start_postgres
+test -n "${CHIFFON_TEST_AMQP_URL:-}" || start_rabbitmq
 # Not `exec`: the services are to be stopped afterwards.
 "$@"

@@ -4,6 +4,7 @@
 //! is written for that. What a sender was told is confirmed stays until a receiver acknowledges it or the bus is
 //! lost. Messages travel as bytes in every adapter, so that all of them refuse the same things. Nothing here decides.
 
+pub mod amqp;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod local;
@@ -34,6 +35,9 @@ pub enum Error {
     /// The bus is closed, or another link took this agent's place.
     #[error("the bus is closed")]
     Closed,
+    /// The line broke before the bus heard that a message is settled; it comes again.
+    #[error("the bus did not hear that a message is settled; it comes again")]
+    Unheard,
     /// The message is over [`MAX_MESSAGE_BYTES`]; sending it again is useless.
     #[error("a message of {bytes} bytes is over the limit of {limit}")]
     Oversized {
@@ -59,7 +63,7 @@ impl Error {
     /// Whether sending the same message again later may succeed.
     pub fn is_temporary(&self) -> bool {
         match self {
-            Self::Blocked { .. } | Self::Unroutable { .. } => true,
+            Self::Blocked { .. } | Self::Unroutable { .. } | Self::Unheard => true,
             Self::Closed | Self::Oversized { .. } | Self::Foreign { .. } | Self::Encode(_) => false,
         }
     }
@@ -99,11 +103,17 @@ pub trait Hub: Send + Sync + 'static {
     /// [`Error::Closed`].
     async fn receive(&self) -> Result<Delivery<FromAgent>, Error>;
 
-    /// Takes out what could not be delivered in either direction, to be shown to a person (R7).
+    /// The next message that could not be delivered, in either direction, to be shown to a person (R7); `None` where
+    /// there is none now. Not acknowledged, it is there again.
     ///
     /// # Errors
     /// [`Error::Closed`].
-    async fn take_parked(&self) -> Result<Vec<Parked>, Error>;
+    async fn next_parked(&self) -> Result<Option<Delivery<Parked>>, Error>;
+
+    /// Why nothing goes over the bus just now, in words; `None` where all is well.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
 }
 
 /// A message that waits to be acknowledged. Dropped without that, it is delivered again.

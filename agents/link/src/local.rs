@@ -150,8 +150,10 @@ impl Hub for LocalHub {
         }
     }
 
-    async fn take_parked(&self) -> Result<Vec<Parked>, Error> {
-        Ok(lock(&self.bus.parked).drain(..).collect())
+    async fn next_parked(&self) -> Result<Option<Delivery<Parked>>, Error> {
+        let Some(parked) = lock(&self.bus.parked).pop_front() else { return Ok(None) };
+        let receipt = ParkedReceipt { bus: Arc::clone(&self.bus), parked: Some(parked.clone()) };
+        Ok(Some(Delivery::new(parked, 1, Box::new(receipt))))
     }
 }
 
@@ -301,6 +303,32 @@ impl Receipt for LocalReceipt {
             self.queue.settle(None);
         }
         Ok(())
+    }
+}
+
+struct ParkedReceipt {
+    bus: Arc<Bus>,
+    parked: Option<Parked>,
+}
+
+#[async_trait::async_trait]
+impl Receipt for ParkedReceipt {
+    async fn ack(mut self: Box<Self>) -> Result<(), Error> {
+        self.parked = None;
+        Ok(())
+    }
+
+    async fn park(self: Box<Self>, _reason: String) -> Result<(), Error> {
+        // It is put aside already.
+        Ok(())
+    }
+}
+
+impl Drop for ParkedReceipt {
+    fn drop(&mut self) {
+        if let Some(parked) = self.parked.take() {
+            lock(&self.bus.parked).push_front(parked);
+        }
     }
 }
 

@@ -1,0 +1,368 @@
+//! The bus over RabbitMQ: quorum queues, confirmed and persistent messages, one supervised session for each end.
+//!
+//! A confirmed message outlives a restart of the broker. What could not be confirmed in time is an error, and may have
+//! been taken all the same. Broker and sessions may come and go: a receiver waits, and only [`AmqpHub::close`] ends it.
+
+mod inbox;
+#[cfg(feature = "management")]
+pub mod management;
+mod parked;
+mod server;
+mod session;
+mod topology;
+mod trouble;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chiffon_schemas::{FromAgent, Name, ToAgent};
+use lapin::options::{BasicAckOptions, BasicPublishOptions};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, Confirmation};
+use tokio::sync::watch;
+
+use crate::{Delivery, Direction, Error, Hub, Link, Parked, Receipt, wire};
+use inbox::Item;
+use session::{End, Live, Shared, supervise};
+use topology::short;
+
+pub use server::{BadAddress, Server};
+pub use topology::Bounds;
+
+/// Persistent, in the words of AMQP.
+const PERSISTENT: u8 = 2;
+
+/// The pauses before a message that a full queue refused is offered again.
+const FIRST_RETRY: Duration = Duration::from_millis(5);
+const LONGEST_RETRY: Duration = Duration::from_millis(500);
+
+/// How an end of the bus behaves.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// How long a sender waits for the broker before it hears that the bus is blocked.
+    pub blocked_after: Duration,
+    /// What the queues take. Both ends of all agents use the same.
+    pub bounds: Bounds,
+}
+
+impl Default for Settings {
+    /// 10 s, after which health must say so (R5).
+    fn default() -> Self {
+        Self { blocked_after: Duration::from_secs(10), bounds: Bounds::default() }
+    }
+}
+
+/// The reconciler's end. Dropping it closes it.
+#[derive(Debug)]
+pub struct AmqpHub {
+    bus: Bus,
+}
+
+/// One agent's end. Dropping it closes it.
+#[derive(Debug)]
+pub struct AmqpLink {
+    bus: Bus,
+    agent: Name,
+}
+
+#[derive(Debug, Clone)]
+struct Bus {
+    shared: Arc<Shared>,
+    blocked_after: Duration,
+}
+
+impl AmqpHub {
+    /// Begins to connect, and declares what lies on the broker, with a queue for each of these agents. Returns at once:
+    /// a broker that is away is waited for.
+    pub fn new(server: Server, settings: Settings, agents: BTreeSet<Name>) -> Self {
+        Self { bus: Bus::new(server, settings, End::Hub, agents) }
+    }
+
+    /// Makes an agent known: it gets its queue now or as soon as the broker is there.
+    pub async fn admit(&self, agent: &Name) {
+        if !self.bus.shared.agents().insert(agent.clone()) {
+            return;
+        }
+        let live = self.bus.shared.live.borrow().clone();
+        if let Some(live) = live {
+            self.bus.declare(&live, agent).await;
+        }
+    }
+
+    /// Forgets an agent: nothing is sent to it any more. Its queue stays until somebody deletes it.
+    pub fn dismiss(&self, agent: &Name) {
+        self.bus.shared.agents().remove(agent);
+    }
+
+    /// Ends this end of the bus; everybody who waits hears it.
+    pub fn close(&self) {
+        self.bus.shared.close();
+    }
+
+    /// Waits until there is a session.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn connected(&self) -> Result<(), Error> {
+        self.bus.live().await.map(drop)
+    }
+}
+
+impl AmqpLink {
+    /// Begins to connect. Returns at once: a broker that is away is waited for.
+    pub fn new(server: Server, settings: Settings, agent: Name) -> Self {
+        Self { bus: Bus::new(server, settings, End::Agent(agent.clone()), BTreeSet::new()), agent }
+    }
+
+    /// Whose end it is.
+    pub fn agent(&self) -> &Name {
+        &self.agent
+    }
+
+    /// Why nothing goes over the bus just now, in words, and each change of that.
+    pub fn trouble(&self) -> watch::Receiver<Option<String>> {
+        self.bus.shared.trouble.subscribe()
+    }
+
+    /// Ends this end of the bus; everybody who waits hears it.
+    pub fn close(&self) {
+        self.bus.shared.close();
+    }
+}
+
+impl Drop for AmqpHub {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Drop for AmqpLink {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+#[async_trait::async_trait]
+impl Hub for AmqpHub {
+    async fn send(&self, agent: &Name, message: &ToAgent) -> Result<(), Error> {
+        if !self.bus.shared.agents().contains(agent) {
+            return Err(Error::Unroutable { agent: agent.clone() });
+        }
+        let bytes = wire::encode(message)?;
+        self.bus.publish(topology::WORK, agent, &bytes, FieldTable::default()).await
+    }
+
+    async fn receive(&self) -> Result<Delivery<FromAgent>, Error> {
+        loop {
+            let item = self.bus.shared.inbox.take().await.ok_or(Error::Closed)?;
+            let receipt = AmqpReceipt::new(self.bus.clone(), Direction::FromAgent, item);
+            match wire::decode::<FromAgent>(receipt.bytes()) {
+                Ok(message) if message.agent == *receipt.agent() => return Ok(receipt.delivery(message)),
+                Ok(message) => receipt.put_aside(format!("foreign: it names the agent `{}`", message.agent)).await,
+                Err(reason) => receipt.put_aside(reason).await,
+            }
+        }
+    }
+
+    async fn next_parked(&self) -> Result<Option<Delivery<Parked>>, Error> {
+        let live = self.bus.shared.live.borrow().clone();
+        match live {
+            // While there is no session there is nothing to see.
+            None => Ok(None),
+            Some(live) => Ok(parked::next(&live).await),
+        }
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.bus.shared.trouble.borrow().clone()
+    }
+}
+
+#[async_trait::async_trait]
+impl Link for AmqpLink {
+    async fn send(&self, message: &FromAgent) -> Result<(), Error> {
+        if message.agent != self.agent {
+            return Err(Error::Foreign { agent: self.agent.clone(), claimed: message.agent.clone() });
+        }
+        let bytes = wire::encode(message)?;
+        self.bus.publish(topology::REPORTS, &self.agent, &bytes, FieldTable::default()).await
+    }
+
+    async fn receive(&self) -> Result<Delivery<ToAgent>, Error> {
+        loop {
+            let item = self.bus.shared.inbox.take().await.ok_or(Error::Closed)?;
+            let receipt = AmqpReceipt::new(self.bus.clone(), Direction::ToAgent, item);
+            match wire::decode(receipt.bytes()) {
+                Ok(message) => return Ok(receipt.delivery(message)),
+                Err(reason) => receipt.put_aside(reason).await,
+            }
+        }
+    }
+}
+
+/// What the broker said of a message.
+enum Answer {
+    /// It is on the disks of the queue's majority.
+    Taken,
+    /// The queue has no room.
+    Full,
+    /// No queue takes it.
+    Returned,
+    /// The session broke, and nobody knows.
+    Unknown,
+}
+
+impl Bus {
+    fn new(server: Server, settings: Settings, end: End, agents: BTreeSet<Name>) -> Self {
+        let shared = Shared::new(server, end, settings.bounds, agents);
+        tokio::spawn(supervise(Arc::clone(&shared)));
+        Self { shared, blocked_after: settings.blocked_after }
+    }
+
+    /// The present session, as soon as there is one that is not blocked.
+    async fn live(&self) -> Result<Live, Error> {
+        let (mut live, mut trouble) = (self.shared.live.subscribe(), self.shared.trouble.subscribe());
+        let mut closed = self.shared.closed.subscribe();
+        let found = async {
+            loop {
+                // What is offered to a blocked line is kept in memory and sent later: nothing is.
+                let free = trouble.borrow_and_update().is_none();
+                if let Some(live) = live.borrow_and_update().clone().filter(|_| free) {
+                    return live;
+                }
+                tokio::select! {
+                    _ = live.changed() => {}
+                    _ = trouble.changed() => {}
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = closed.wait_for(|closed| *closed) => Err(Error::Closed),
+            live = found => Ok(live),
+        }
+    }
+
+    /// Sends until the broker has it for good, over as many sessions as it takes, within the time that a sender waits.
+    async fn publish(&self, exchange: &str, key: &Name, bytes: &[u8], headers: FieldTable) -> Result<(), Error> {
+        let properties = BasicProperties::default()
+            .with_delivery_mode(PERSISTENT)
+            .with_content_type(short("application/json"))
+            .with_headers(headers);
+        let sending = async {
+            let mut pause = FIRST_RETRY;
+            loop {
+                let live = self.live().await?;
+                match offer(&live, exchange, key, bytes, &properties).await {
+                    Answer::Taken => return Ok(()),
+                    Answer::Returned => self.lost_queue(&live, key).await?,
+                    Answer::Full | Answer::Unknown => {}
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_RETRY);
+            }
+        };
+        let sent = tokio::time::timeout(self.blocked_after, sending).await;
+        sent.unwrap_or(Err(Error::Blocked { waited: self.blocked_after }))
+    }
+
+    /// No queue took a message: that of an agent which somebody deleted is made anew, and an agent waits until the
+    /// reconciler has made its own.
+    async fn lost_queue(&self, live: &Live, agent: &Name) -> Result<(), Error> {
+        if matches!(self.shared.end, End::Hub) {
+            if !self.shared.agents().contains(agent) {
+                return Err(Error::Unroutable { agent: agent.clone() });
+            }
+            self.declare(live, agent).await;
+        }
+        Ok(())
+    }
+
+    async fn declare(&self, live: &Live, agent: &Name) {
+        if let Err(error) = topology::declare_agent(&live.control, agent, self.shared.bounds).await {
+            // The session ends with its channel, and the next one says what is wrong.
+            let reason = trouble::declaring(&self.shared.server, &error);
+            tracing::warn!(%agent, reason, "the agent's queue could not be declared");
+        }
+    }
+}
+
+async fn offer(live: &Live, exchange: &str, key: &Name, bytes: &[u8], properties: &BasicProperties) -> Answer {
+    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+    let offered =
+        live.publish.basic_publish(short(exchange), short(key.as_str()), options, bytes, properties.clone()).await;
+    let Ok(confirm) = offered else { return Answer::Unknown };
+    match confirm.await {
+        Ok(Confirmation::Ack(None)) => Answer::Taken,
+        Ok(Confirmation::Ack(Some(_))) => Answer::Returned,
+        Ok(Confirmation::Nack(_)) => Answer::Full,
+        Ok(Confirmation::NotRequested) | Err(_) => Answer::Unknown,
+    }
+}
+
+/// A delivery that is not settled.
+struct AmqpReceipt {
+    bus: Bus,
+    direction: Direction,
+    /// Gone once it is settled.
+    item: Option<Item>,
+}
+
+impl AmqpReceipt {
+    fn new(bus: Bus, direction: Direction, item: Item) -> Box<Self> {
+        Box::new(Self { bus, direction, item: Some(item) })
+    }
+
+    fn item(&self) -> &Item {
+        self.item.as_ref().expect("it is taken only by what settles it, which ends the receipt")
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.item().bytes
+    }
+
+    fn agent(&self) -> &Name {
+        &self.item().agent
+    }
+
+    fn delivery<T>(self: Box<Self>, message: T) -> Delivery<T> {
+        let tries = self.item().tries;
+        Delivery::new(message, tries, self)
+    }
+
+    /// Puts it aside; where that fails it comes again with the next session.
+    async fn put_aside(self: Box<Self>, reason: String) {
+        if let Err(error) = self.park(reason).await {
+            tracing::debug!(%error, "a message could not be put aside; it comes again");
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Receipt for AmqpReceipt {
+    async fn ack(mut self: Box<Self>) -> Result<(), Error> {
+        let Some(item) = self.item.take() else { return Ok(()) };
+        match item.acker.ack(BasicAckOptions::default()).await {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err(Error::Unheard),
+        }
+    }
+
+    async fn park(mut self: Box<Self>, reason: String) -> Result<(), Error> {
+        let item = self.item();
+        tracing::warn!(agent = %item.agent, direction = ?self.direction, reason, "a message was put aside");
+        let headers = parked::headers(self.direction, &reason, item.bytes.len());
+        let head = parked::head(&item.bytes);
+        self.bus.publish(topology::PARKED, &item.agent, head, headers).await?;
+        self.ack().await
+    }
+}
+
+impl Drop for AmqpReceipt {
+    fn drop(&mut self) {
+        if let Some(item) = self.item.take() {
+            self.bus.shared.inbox.put_back(item);
+        }
+    }
+}

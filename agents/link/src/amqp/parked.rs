@@ -1,0 +1,108 @@
+//! What was put aside, by a receiver that can't use it or by the broker that delivered it too often.
+
+use chiffon_schemas::Name;
+use lapin::Acker;
+use lapin::options::{BasicAckOptions, BasicGetOptions, BasicNackOptions};
+use lapin::types::{AMQPValue, FieldTable};
+
+use super::session::{Live, unknown};
+use super::topology::{self, short};
+use crate::{Delivery, Direction, Error, Parked, Receipt};
+
+/// How much of a message that was put aside is kept, in bytes.
+pub(super) const HEAD: usize = 4 * 1024;
+
+/// The longest reason that is kept, in bytes: a header is part of a frame.
+const MAX_REASON: usize = 1024;
+
+const DIRECTION: &str = "chiffon-direction";
+const REASON: &str = "chiffon-reason";
+const SIZE: &str = "chiffon-size";
+
+const FROM_AGENT: &str = "from-agent";
+const TO_AGENT: &str = "to-agent";
+
+pub(super) fn head(bytes: &[u8]) -> &[u8] {
+    &bytes[..bytes.len().min(HEAD)]
+}
+
+/// What is written beside the head of a message.
+pub(super) fn headers(direction: Direction, reason: &str, size: usize) -> FieldTable {
+    let direction = match direction {
+        Direction::FromAgent => FROM_AGENT,
+        Direction::ToAgent => TO_AGENT,
+    };
+    let mut headers = FieldTable::default();
+    let reason = &reason[..reason.floor_char_boundary(MAX_REASON)];
+    headers.insert(short(DIRECTION), AMQPValue::LongString(direction.into()));
+    headers.insert(short(REASON), AMQPValue::LongString(reason.into()));
+    headers.insert(short(SIZE), AMQPValue::LongLongInt(i64::try_from(size).unwrap_or(i64::MAX)));
+    headers
+}
+
+/// The next one that waits for a person. `None` where none does, and where the broker does not answer: the session ends
+/// then, and the next one sees it.
+pub(super) async fn next(live: &Live) -> Option<Delivery<Parked>> {
+    let got = live.control.basic_get(short(topology::PARKED_QUEUE), BasicGetOptions::default()).await;
+    let delivery = got.ok()??.delivery;
+    let agent = Name::parse(delivery.routing_key.as_str()).unwrap_or_else(|_| unknown());
+    let headers = delivery.properties.headers().clone().unwrap_or_default();
+    let parked = describe(agent, &headers, &delivery.data);
+    Some(Delivery::new(parked, 1, Box::new(ParkedReceipt { acker: Some(delivery.acker) })))
+}
+
+fn describe(agent: Name, headers: &FieldTable, data: &[u8]) -> Parked {
+    let text = |key: &str| match headers.inner().get(key) {
+        Some(AMQPValue::LongString(text)) => Some(String::from_utf8_lossy(text.as_bytes()).into_owned()),
+        Some(AMQPValue::ShortString(text)) => Some(text.as_str().to_owned()),
+        _ => None,
+    };
+    let from_agent = match text(DIRECTION) {
+        Some(direction) => direction == FROM_AGENT,
+        None => text("x-first-death-queue").is_none_or(|queue| topology::agent_of(&queue).is_none()),
+    };
+    let reason = text(REASON).unwrap_or_else(|| match text("x-first-death-reason").as_deref() {
+        Some("delivery_limit") => "delivered too often: no receiver could settle it".to_owned(),
+        Some(reason) => format!("put aside by the broker: {reason}"),
+        None => "put aside without a reason".to_owned(),
+    });
+    let size = match headers.inner().get(SIZE) {
+        Some(AMQPValue::LongLongInt(size)) => usize::try_from(*size).unwrap_or(data.len()),
+        _ => data.len(),
+    };
+    let direction = if from_agent { Direction::FromAgent } else { Direction::ToAgent };
+    Parked { agent, direction, reason, head: head(data).to_vec(), size }
+}
+
+/// Dropped unsettled, it is there again.
+struct ParkedReceipt {
+    acker: Option<Acker>,
+}
+
+#[async_trait::async_trait]
+impl Receipt for ParkedReceipt {
+    async fn ack(mut self: Box<Self>) -> Result<(), Error> {
+        let Some(acker) = self.acker.take() else { return Ok(()) };
+        match acker.ack(BasicAckOptions::default()).await {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err(Error::Unheard),
+        }
+    }
+
+    async fn park(self: Box<Self>, _reason: String) -> Result<(), Error> {
+        // It is put aside already.
+        Ok(())
+    }
+}
+
+impl Drop for ParkedReceipt {
+    fn drop(&mut self) {
+        let Some(acker) = self.acker.take() else { return };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
+                drop(acker.nack(options).await);
+            });
+        }
+    }
+}

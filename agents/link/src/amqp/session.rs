@@ -1,0 +1,253 @@
+//! One connection to the broker, supervised: made, used, and made again when it breaks, ever more patiently.
+//!
+//! Nothing relies on the library to recover by itself. A session is a number; what belongs to an older one is void.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chiffon_schemas::Name;
+use futures_util::StreamExt;
+use lapin::options::{BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Event};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::inbox::{Inbox, Item};
+use super::topology::{self, Bounds, short};
+use super::{Server, trouble};
+
+/// The pauses between two tries to connect: the first, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// A session that held this long was a good one: after it the pauses begin anew.
+const GOOD_AFTER: Duration = Duration::from_secs(10);
+
+/// How often the reconciler's end sends something that nobody gets.
+const PROBE_EVERY: Duration = Duration::from_secs(4);
+
+/// How many messages are here unsettled at once.
+const PREFETCH: u16 = 64;
+
+/// Which end of the bus this is.
+#[derive(Debug, Clone)]
+pub(super) enum End {
+    /// The reconciler's: it declares what lies on the broker.
+    Hub,
+    /// An agent's: it finds its queue there.
+    Agent(Name),
+}
+
+/// What a session offers while it lasts.
+#[derive(Debug, Clone)]
+pub(super) struct Live {
+    /// For messages, with confirms.
+    pub publish: Channel,
+    /// For everything else; an error on it ends the session.
+    pub control: Channel,
+}
+
+/// What both ends share with the task that keeps the session.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub server: Server,
+    pub end: End,
+    pub bounds: Bounds,
+    pub inbox: Inbox,
+    pub live: watch::Sender<Option<Live>>,
+    /// Why nothing goes over the bus just now.
+    pub trouble: watch::Sender<Option<String>>,
+    pub closed: watch::Sender<bool>,
+    /// The agents whose queues this end declares.
+    pub agents: Mutex<BTreeSet<Name>>,
+}
+
+impl Shared {
+    pub fn new(server: Server, end: End, bounds: Bounds, agents: BTreeSet<Name>) -> Arc<Self> {
+        let trouble = format!("connecting to the broker at {server}");
+        Arc::new(Self {
+            server,
+            end,
+            bounds,
+            inbox: Inbox::default(),
+            live: watch::Sender::new(None),
+            trouble: watch::Sender::new(Some(trouble)),
+            closed: watch::Sender::new(false),
+            agents: Mutex::new(agents),
+        })
+    }
+
+    pub fn agents(&self) -> MutexGuard<'_, BTreeSet<Name>> {
+        self.agents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn close(&self) {
+        self.closed.send_replace(true);
+        self.live.send_replace(None);
+        self.inbox.close();
+    }
+
+    fn in_trouble(&self, reason: String) {
+        self.trouble.send_if_modified(|old| {
+            let news = old.as_ref() != Some(&reason);
+            if news {
+                tracing::warn!(broker = %self.server, reason, "the bus");
+                *old = Some(reason);
+            }
+            news
+        });
+    }
+}
+
+/// Keeps a session until the bus is closed.
+pub(super) async fn supervise(shared: Arc<Shared>) {
+    let mut closed = shared.closed.subscribe();
+    let mut pause = FIRST_PAUSE;
+    let mut number = 0;
+    loop {
+        number += 1;
+        let begun = Instant::now();
+        let reason = tokio::select! {
+            reason = one(&shared, number) => reason,
+            _ = closed.wait_for(|closed| *closed) => return,
+        };
+        shared.live.send_replace(None);
+        shared.in_trouble(reason);
+        pause = if begun.elapsed() > GOOD_AFTER { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = closed.wait_for(|closed| *closed) => return,
+        }
+    }
+}
+
+/// One session from its beginning to its end; why it ended, in words.
+async fn one(shared: &Shared, number: u64) -> String {
+    match begin(shared, number).await {
+        Err(reason) => reason,
+        Ok(session) => session.last(shared).await,
+    }
+}
+
+struct Session {
+    number: u64,
+    connection: Connection,
+    live: Live,
+    consumer: lapin::Consumer,
+}
+
+async fn begin(shared: &Shared, number: u64) -> Result<Session, String> {
+    let server = &shared.server;
+    let who = match &shared.end {
+        End::Hub => "chiffon".to_owned(),
+        End::Agent(agent) => format!("chiffon-agent {agent}"),
+    };
+    let properties = ConnectionProperties::default().with_connection_name(who.into());
+    let runtime = lapin::runtime::default_runtime().map_err(|error| error.to_string())?;
+    let connection = Connection::connect_uri_with_config(server.uri(), properties, server.tls(), runtime)
+        .await
+        .map_err(|error| trouble::connecting(server, &error))?;
+    let declare = async {
+        let (control, publish) = (connection.create_channel().await?, connection.create_channel().await?);
+        publish.confirm_select(ConfirmSelectOptions::default()).await?;
+        let queue = match &shared.end {
+            End::Agent(agent) => topology::work_queue(agent),
+            End::Hub => {
+                topology::declare(&control, shared.bounds).await?;
+                let agents = shared.agents().clone();
+                for agent in &agents {
+                    topology::declare_agent(&control, agent, shared.bounds).await?;
+                }
+                topology::REPORTS_QUEUE.to_owned()
+            }
+        };
+        // A channel of its own, so that what is wrong with one thing does not end the others unseen.
+        let consume = connection.create_channel().await?;
+        consume.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
+        shared.inbox.begin(number);
+        let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+        let consumer = consume.basic_consume(short(&queue), short(""), options, arguments).await?;
+        Ok((Live { publish, control }, consumer))
+    };
+    let (live, consumer) = declare.await.map_err(|error: lapin::Error| trouble::declaring(server, &error))?;
+    Ok(Session { number, connection, live, consumer })
+}
+
+impl Session {
+    /// Hands on what arrives until the line breaks; why it did.
+    async fn last(mut self, shared: &Shared) -> String {
+        let mut events = std::pin::pin!(self.connection.events_listener());
+        shared.trouble.send_replace(None);
+        shared.live.send_replace(Some(self.live.clone()));
+        let server = &shared.server;
+        let mut probe = tokio::time::interval(PROBE_EVERY);
+        loop {
+            tokio::select! {
+                _ = probe.tick(), if matches!(shared.end, End::Hub) => self.probe(),
+                delivery = self.consumer.next() => match delivery {
+                    Some(Ok(delivery)) => self.arrived(shared, delivery),
+                    Some(Err(error)) => return trouble::broken(server, &error),
+                    None => return format!("the broker at {server} ended the delivery"),
+                },
+                event = events.next() => match event {
+                    Some(Event::ConnectionBlocked(reason)) => {
+                        shared.in_trouble(format!("bus blocked: the broker at {server} takes nothing: {reason}"));
+                    }
+                    Some(Event::ConnectionUnblocked) => drop(shared.trouble.send_replace(None)),
+                    Some(Event::Error(error)) => return trouble::broken(server, &error),
+                    Some(_) => {}
+                    None => return format!("the line to the broker at {server} broke"),
+                },
+            }
+            // A channel that the broker closed is as good as no session: a new one begins clean.
+            if !self.live.publish.status().connected() || !self.live.control.status().connected() {
+                return format!("the broker at {server} closed a channel");
+            }
+        }
+    }
+
+    /// A broker that has run out of disk says so only to who sends something. This is taken by no queue.
+    fn probe(&self) {
+        let publish = self.live.publish.clone();
+        tokio::spawn(async move {
+            let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+            let sent = publish.basic_publish(short(topology::WORK), short(""), options, b"", properties).await;
+            if let Ok(confirm) = sent {
+                let _ = confirm.await;
+            }
+        });
+    }
+
+    fn arrived(&self, shared: &Shared, delivery: lapin::message::Delivery) {
+        let agent = match &shared.end {
+            End::Agent(agent) => agent.clone(),
+            // The broker lets an agent use its own name alone as the key; anything else came from somebody mightier.
+            End::Hub => Name::parse(delivery.routing_key.as_str()).unwrap_or_else(|_| unknown()),
+        };
+        let before = delivery.properties.headers().as_ref().and_then(|headers| headers.inner().get("x-delivery-count"));
+        shared.inbox.push(Item {
+            session: self.number,
+            number: 0,
+            agent,
+            tries: before.map_or(0, count),
+            bytes: delivery.data,
+            acker: delivery.acker,
+        });
+    }
+}
+
+/// Who sent something in nobody's name.
+pub(super) fn unknown() -> Name {
+    Name::parse("unknown").expect("a constant name")
+}
+
+fn count(value: &AMQPValue) -> u32 {
+    match value {
+        AMQPValue::LongLongInt(count) => u32::try_from(*count).unwrap_or(u32::MAX),
+        AMQPValue::LongUInt(count) => *count,
+        AMQPValue::LongInt(count) => u32::try_from(*count).unwrap_or(0),
+        _ => 0,
+    }
+}

@@ -1,0 +1,130 @@
+//! What lies on the broker: three exchanges, one queue for the reports, one for what was put aside, one for each agent.
+//!
+//! Names carry a version, since a queue can't be declared again with other arguments. The routing key of every message
+//! is the name of the agent that it is for or comes from; the broker's permissions make that true (S12).
+//!
+//! ```text
+//! chiffon.v1.work (direct)   ── nas01 ─→ work.v1.nas01   read by the agent nas01 alone
+//! chiffon.v1.reports (topic) ── # ─────→ reports.v1      read by the reconciler
+//! chiffon.v1.parked (topic)  ── # ─────→ parked.v1       what can't be used or was delivered too often
+//! ```
+
+use chiffon_schemas::Name;
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{Channel, ExchangeKind};
+
+/// To agents; the key is the agent.
+pub const WORK: &str = "chiffon.v1.work";
+/// From agents; the key is the agent, as its permissions demand.
+pub const REPORTS: &str = "chiffon.v1.reports";
+/// Put aside; the key is the agent that it was for or came from.
+pub const PARKED: &str = "chiffon.v1.parked";
+/// The reconciler's queue.
+pub const REPORTS_QUEUE: &str = "reports.v1";
+/// What waits for a person.
+pub const PARKED_QUEUE: &str = "parked.v1";
+/// How the queues of agents begin.
+const WORK_QUEUE: &str = "work.v1.";
+
+/// After so many deliveries that nobody settled, the broker itself puts a message aside: a net below the receivers, who
+/// put aside what they can't use at once, and a limit that restarts of a receiver don't reach.
+const DELIVERY_LIMIT: i64 = 20;
+
+/// How many messages wait for a person before the oldest goes.
+const MAX_PARKED: i64 = 256;
+
+/// How many messages a queue takes before its senders are held back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// For each agent. Orders are small and few; what waits beyond them waits in the store.
+    pub work: u32,
+    /// For the reconciler.
+    pub reports: u32,
+}
+
+impl Default for Bounds {
+    /// 256 for each agent; 1024 for the reconciler, at 64 KiB a chunk of a log 64 MiB.
+    fn default() -> Self {
+        Self { work: 256, reports: 1024 }
+    }
+}
+
+/// An agent's queue.
+pub fn work_queue(agent: &Name) -> String {
+    format!("{WORK_QUEUE}{agent}")
+}
+
+/// The agent that a work queue belongs to.
+pub fn agent_of(queue: &str) -> Option<Name> {
+    Name::parse(queue.strip_prefix(WORK_QUEUE)?).ok()
+}
+
+/// Declares everything that does not belong to one agent.
+pub async fn declare(channel: &Channel, bounds: Bounds) -> lapin::Result<()> {
+    exchange(channel, WORK, ExchangeKind::Direct).await?;
+    exchange(channel, REPORTS, ExchangeKind::Topic).await?;
+    exchange(channel, PARKED, ExchangeKind::Topic).await?;
+    let mut parked = quorum();
+    put(&mut parked, "x-max-length", AMQPValue::LongLongInt(MAX_PARKED));
+    put(&mut parked, "x-overflow", text("drop-head"));
+    queue(channel, PARKED_QUEUE, parked).await?;
+    bind(channel, PARKED_QUEUE, PARKED, "#").await?;
+    queue(channel, REPORTS_QUEUE, bounded(bounds.reports)).await?;
+    bind(channel, REPORTS_QUEUE, REPORTS, "#").await
+}
+
+/// Declares an agent's queue.
+pub async fn declare_agent(channel: &Channel, agent: &Name, bounds: Bounds) -> lapin::Result<()> {
+    let name = work_queue(agent);
+    queue(channel, &name, bounded(bounds.work)).await?;
+    bind(channel, &name, WORK, agent.as_str()).await
+}
+
+/// A queue that refuses what it has no room for, gives messages to one reader at a time, and puts aside what comes back
+/// too often.
+fn bounded(messages: u32) -> FieldTable {
+    let mut arguments = quorum();
+    put(&mut arguments, "x-max-length", AMQPValue::LongLongInt(i64::from(messages)));
+    put(&mut arguments, "x-overflow", text("reject-publish"));
+    put(&mut arguments, "x-single-active-consumer", AMQPValue::Boolean(true));
+    put(&mut arguments, "x-delivery-limit", AMQPValue::LongLongInt(DELIVERY_LIMIT));
+    put(&mut arguments, "x-dead-letter-exchange", text(PARKED));
+    // Without it the broker may drop what it puts aside.
+    put(&mut arguments, "x-dead-letter-strategy", text("at-least-once"));
+    arguments
+}
+
+fn quorum() -> FieldTable {
+    let mut arguments = FieldTable::default();
+    put(&mut arguments, "x-queue-type", text("quorum"));
+    arguments
+}
+
+fn put(arguments: &mut FieldTable, key: &str, value: AMQPValue) {
+    arguments.insert(short(key), value);
+}
+
+fn text(value: &str) -> AMQPValue {
+    AMQPValue::LongString(value.into())
+}
+
+/// A name on the wire. Names of agents are at most 63 letters, so none is cut.
+pub fn short(text: &str) -> ShortString {
+    text.into()
+}
+
+async fn exchange(channel: &Channel, name: &str, kind: ExchangeKind) -> lapin::Result<()> {
+    let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+    channel.exchange_declare(short(name), kind, options, FieldTable::default()).await
+}
+
+async fn queue(channel: &Channel, name: &str, arguments: FieldTable) -> lapin::Result<()> {
+    let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(short(name), options, arguments).await.map(drop)
+}
+
+async fn bind(channel: &Channel, queue: &str, exchange: &str, key: &str) -> lapin::Result<()> {
+    let arguments = FieldTable::default();
+    channel.queue_bind(short(queue), short(exchange), short(key), QueueBindOptions::default(), arguments).await
+}
