@@ -81,6 +81,8 @@ pub enum Command {
     Doctor,
     /// List what was decided and done
     Audit(Audit),
+    /// List messages of the bus that nobody could use
+    Parked(Parked),
     /// Called by git hooks
     #[command(hide = true)]
     Hook(Hook),
@@ -117,6 +119,14 @@ pub struct Up {
     /// Say only what needs attention
     #[arg(long, short)]
     pub quiet: bool,
+}
+
+/// `chiffon parked`.
+#[derive(Debug, Args)]
+pub struct Parked {
+    /// Forget them, once they were shown
+    #[arg(long)]
+    pub forget: bool,
 }
 
 /// `chiffon request`.

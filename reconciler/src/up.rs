@@ -41,6 +41,9 @@ use leader::Leader;
 /// The longest that the start waits for the embedded agent to have settled its journal.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// After so many tries a message that can't be taken in is put aside (R7).
+const MAX_TRIES: u32 = 3;
+
 /// How often, and how long between, the lock is tried before somebody else is said to run.
 const LOCK_TRIES: u32 = 10;
 const LOCK_EVERY: Duration = Duration::from_millis(30);
@@ -78,7 +81,7 @@ pub async fn up(home: Home, environment: Environment, output: &Output, options: 
     if !leader.wait(output, options, &mut signals).await? {
         return Ok(Exit::Done);
     }
-    let hub = Arc::new(LocalHub::new(Limits::default()));
+    let hub = Arc::new(LocalHub::new(Limits::default()).context("making the key that orders are signed with")?);
     let link = hub.attach(&config.spec.agent.name);
     let (stop_agent, agent_stop) = watch::channel(false);
     let (agent, ansible) = agent::start(&home, &config, &environment, link, agent_stop)?;
@@ -311,7 +314,9 @@ impl Loop<'_> {
             let progress = report::progress_of(&delivery.message);
             match self.driver.take_message(delivery.message.clone()).await {
                 Ok(changed) => {
-                    delivery.ack().await.context("the bus was closed")?;
+                    if let Err(error) = delivery.ack().await {
+                        tracing::debug!(%error, "it comes again, and is known by then");
+                    }
                     if let Some(line) = progress {
                         self.reporter.task(&line);
                     }
@@ -319,9 +324,15 @@ impl Loop<'_> {
                         return Ok(true);
                     }
                 }
-                // Not acknowledged: it comes again.
                 Err(error) => {
                     self.complain(&error);
+                    // Not acknowledged, it comes again, but not for ever.
+                    if delivery.tries >= MAX_TRIES && error.is_of_the_message() {
+                        let reason = format!("refused {MAX_TRIES} times: {}", crate::commands::chain(&error));
+                        if let Err(error) = delivery.park(reason).await {
+                            tracing::debug!(%error, "a message could not be put aside; it comes again");
+                        }
+                    }
                     return Ok(true);
                 }
             }
@@ -345,6 +356,11 @@ impl Loop<'_> {
                 self.last_error = None;
                 self.exit = Exit::Done;
                 self.say_troubles(tick.troubles);
+                for parked in &tick.parked {
+                    let agent = &parked.agent;
+                    let line = format!("a message of the bus was put aside ({agent}): {}", parked.reason);
+                    self.output.failure(&line, &["chiffon parked shows them all".to_owned()]);
+                }
                 self.reporter.states(self.driver.states().await?);
                 self.unread = self.driver.refused_files().await?;
                 self.reporter.files(&self.unread);

@@ -28,7 +28,9 @@ pub use diagnostic::{Code, Diagnostic};
 pub use evidence::{Evidence, EvidenceKind, EvidenceMode, EvidenceSpec, Forecast, HostEvidence, OpaqueTask};
 pub use generate::generated_files;
 pub use ids::{BootId, EventId, Fence, Host, InvalidId, Name, Oid, RepoPath, RunId, Timestamp, ulid};
-pub use message::{AgentMessage, AttemptKey, FromAgent, Grant, Hello, Order, Report, ReportBody, Settled, ToAgent};
+pub use message::{
+    AgentMessage, AttemptKey, Direction, FromAgent, Grant, Hello, Order, Report, ReportBody, Settled, ToAgent,
+};
 pub use nearest::nearest;
 pub use plan::{
     AgentKind, InfraRef, Mode, Pin, Plan, PlanKind, PlanMetadata, PlanSpec, PlannedBy, PlannerKind, RequestRef, Risk,

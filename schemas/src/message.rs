@@ -1,12 +1,14 @@
 //! The messages between reconciler and agents: claim → grant → run → report.
 //!
 //! The store is the only authority; the bus carries hints and bytes. Any message may arrive twice, late, or not
-//! at all, and every receiver is written for that. Signatures over orders and grants come with the remote link.
+//! at all, and every receiver is written for that. What goes to an agent is signed by the reconciler (S12).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentKind, BootId, Fence, Host, InfraRef, Mode, Name, Oid, Outcome, RepoPath, RunId, Step, Timestamp};
+use crate::{
+    AgentKind, BootId, Fence, Host, InfraRef, InvalidId, Mode, Name, Oid, Outcome, RepoPath, RunId, Step, Timestamp,
+};
 
 /// Which attempt: (plan object id, mode, step, attempt) is the idempotency key, the run is where it is recorded.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -76,6 +78,14 @@ pub struct Order {
     pub step: Step,
 }
 
+impl Order {
+    /// SHA-256 over the order as it travels, in lower-case hexadecimal: what a grant names.
+    pub fn digest(&self) -> String {
+        let message = ToAgent::Order(Box::new(self.clone()));
+        crate::digest(&serde_json::to_vec(&message).expect("an order is plain data"))
+    }
+}
+
 /// Leave to start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -86,6 +96,8 @@ pub struct Grant {
     pub boot: BootId,
     /// The fence that every report must carry.
     pub fence: Fence,
+    /// SHA-256 over the text of the order's message, as it was signed, in lower-case hexadecimal.
+    pub order: String,
     /// When it was granted, by the store's clock.
     pub at: Timestamp,
 }
@@ -195,4 +207,36 @@ pub enum ReportBody {
     },
     /// It is over; the last report of an attempt.
     Over(Box<Outcome>),
+}
+
+/// Which way a message goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// From an agent to the reconciler.
+    FromAgent,
+    /// From the reconciler to an agent.
+    ToAgent,
+}
+
+impl Direction {
+    /// `from-agent` or `to-agent`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::FromAgent => "from-agent",
+            Self::ToAgent => "to-agent",
+        }
+    }
+
+    /// Reads what [`Direction::as_str`] gave.
+    ///
+    /// # Errors
+    /// It is no direction.
+    pub fn parse(text: impl AsRef<str>) -> Result<Self, InvalidId> {
+        match text.as_ref() {
+            "from-agent" => Ok(Self::FromAgent),
+            "to-agent" => Ok(Self::ToAgent),
+            other => Err(InvalidId { text: other.to_owned(), what: "a direction", rule: "`from-agent` or `to-agent`" }),
+        }
+    }
 }

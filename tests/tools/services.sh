@@ -92,6 +92,8 @@ management.tcp.ip = 127.0.0.1
 management.tcp.port = $management_port
 CONF
     chmod -R a+rX "$folder/rabbitmq"
+    # Each virtual host holds files open, and short of them the broker stands still without a word: `runuser` has put the
+    # limit back to 1024.
     as rabbitmq env -i PATH="$PATH" HOME="$folder/rabbitmq" LANG=C.UTF-8 \
         RABBITMQ_MNESIA_BASE="$folder/rabbitmq/mnesia" RABBITMQ_LOG_BASE="$folder/rabbitmq/log" \
         RABBITMQ_PID_FILE="$folder/rabbitmq/pid" RABBITMQ_ENABLED_PLUGINS_FILE="$folder/rabbitmq/plugins" \
@@ -100,7 +102,7 @@ CONF
         RABBITMQ_NODE_PORT="$rabbitmq_port" RABBITMQ_DIST_PORT="$(port)" \
         RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {127,0,0,1}" \
         ERL_EPMD_ADDRESS=127.0.0.1 ERL_EPMD_PORT="$epmd_port" \
-        "$rabbitmq_bin/rabbitmq-server" >"$folder/rabbitmq.log" 2>&1 &
+        sh -c 'ulimit -n 65536 2>&- || ulimit -n "$(ulimit -H -n)"; exec "$0"' "$rabbitmq_bin/rabbitmq-server" >"$folder/rabbitmq.log" 2>&1 &
     rabbitmq_pid=$!
     stops="rabbitmq $stops"
     # Both ports accept before they serve; the management's answers come last.

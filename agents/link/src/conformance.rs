@@ -8,7 +8,7 @@ use chiffon_schemas::{
     AgentMessage, AttemptKey, BootId, Fence, FromAgent, Mode, Name, Oid, Report, ReportBody, RunId, ToAgent,
 };
 
-use crate::{Direction, Error, Hub, Link, MAX_MESSAGE_BYTES};
+use crate::{Direction, Error, Hub, Link, MAX_MESSAGE_BYTES, Signer, wire};
 
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,6 +22,8 @@ pub trait Fixture: Send + Sync {
     async fn attach(&self, agent: &Name) -> Box<dyn Link>;
     /// Puts bytes on the bus in an agent's name, or for it, as they are.
     async fn inject(&self, direction: Direction, agent: &Name, bytes: Vec<u8>);
+    /// The reconciler's key.
+    fn signer(&self) -> &Signer;
     /// Closes the bus.
     async fn close(&self);
     /// More messages than one queue of this bus takes.
@@ -44,6 +46,7 @@ macro_rules! link_conformance {
             a_full_queue_blocks_agents_too,
             closing_is_heard_by_everybody,
             oversized_messages_are_refused_by_the_sender,
+            s12_what_the_reconciler_did_not_sign_never_arrives,
             r7_what_cannot_be_read_is_parked_with_its_reason,
             r7_a_receiver_can_park_with_a_reason,
         );
@@ -328,6 +331,33 @@ pub async fn r7_what_cannot_be_read_is_parked_with_its_reason(bus: &dyn Fixture)
         }
     }
     assert!(all_parked(bus).await.is_empty());
+}
+
+/// What somebody else wrote, changed or meant for another agent is put aside, and what follows it arrives.
+pub async fn s12_what_the_reconciler_did_not_sign_never_arrives(bus: &dyn Fixture) {
+    let (name, other) = (agent("infra"), agent("other"));
+    let link = bus.attach(&name).await;
+    let seal = |signer: &Signer, agent: &Name| wire::seal(signer, agent, &stored(7)).expect("it has a form");
+    let stranger = Signer::generate().expect("randomness");
+    let ours = String::from_utf8(seal(bus.signer(), &name)).expect("JSON");
+    let altered = ours.replace(r#"\"seq\":7"#, r#"\"seq\":8"#);
+    assert_ne!(ours, altered);
+    let unsigned = r#"{"v":1,"message":{"type":"cancel"}}"#;
+    let forged = [
+        ("forged", seal(&stranger, &name)),
+        ("forged", seal(bus.signer(), &other)),
+        ("forged", altered.into_bytes()),
+        ("forged", ours.replace("signature\":\"", "signature\":\"A").into_bytes()),
+        ("malformed", unsigned.as_bytes().to_vec()),
+    ];
+    for (_, bytes) in &forged {
+        bus.inject(Direction::ToAgent, &name, bytes.clone()).await;
+    }
+    bus.inject(Direction::ToAgent, &name, ours.into_bytes()).await;
+    assert_eq!(soon(link.receive()).await.expect("received").message, stored(7));
+    let parked = all_parked(bus).await;
+    let reasons: Vec<&str> = parked.iter().map(|parked| parked.reason.split(':').next().unwrap_or("")).collect();
+    assert_eq!(reasons, forged.map(|(reason, _)| reason));
 }
 
 /// A receiver that can't use a message puts it aside, and it does not come again.

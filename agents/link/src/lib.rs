@@ -8,13 +8,16 @@ pub mod amqp;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod local;
+mod seal;
 mod wire;
 
 use std::time::Duration;
 
+pub use chiffon_schemas::Direction;
 use chiffon_schemas::{FromAgent, Name, ToAgent};
 
 pub use local::{Limits, LocalHub, LocalLink};
+pub use seal::{KeyError, Signer, Verifier};
 pub use wire::{MAX_MESSAGE_BYTES, VERSION};
 
 /// Why a message was not taken or can't be had.
@@ -183,13 +186,4 @@ pub struct Parked {
     pub head: Vec<u8>,
     /// Its whole size in bytes.
     pub size: usize,
-}
-
-/// Which way a message goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// From an agent to the reconciler.
-    FromAgent,
-    /// From the reconciler to an agent.
-    ToAgent,
 }

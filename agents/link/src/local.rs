@@ -10,7 +10,7 @@ use std::time::Duration;
 use chiffon_schemas::{FromAgent, Name, ToAgent};
 use tokio::sync::Notify;
 
-use crate::{Delivery, Direction, Error, Hub, Link, Parked, Receipt, wire};
+use crate::{Delivery, Direction, Error, Hub, KeyError, Link, Parked, Receipt, Signer, Verifier, wire};
 
 /// How many messages are kept aside for a person; beyond that the oldest goes, with a line in the log.
 const MAX_PARKED: usize = 256;
@@ -38,6 +38,7 @@ impl Default for Limits {
 #[derive(Debug)]
 pub struct LocalHub {
     bus: Arc<Bus>,
+    signer: Signer,
 }
 
 /// One agent's end.
@@ -45,6 +46,7 @@ pub struct LocalHub {
 pub struct LocalLink {
     bus: Arc<Bus>,
     agent: Name,
+    verifier: Verifier,
     queue: Arc<Queue>,
     /// Which link of this agent it is; only the latest receives.
     turn: u64,
@@ -88,10 +90,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl LocalHub {
-    /// An empty bus.
-    pub fn new(limits: Limits) -> Self {
+    /// An empty bus, with a key of its own: nobody else is on it.
+    ///
+    /// # Errors
+    /// [`KeyError::NoRandomness`].
+    pub fn new(limits: Limits) -> Result<Self, KeyError> {
         let to_hub = Arc::new(Queue::new(Direction::FromAgent));
-        Self { bus: Arc::new(Bus { limits, to_hub, agents: Mutex::default(), parked: Mutex::default() }) }
+        let bus = Arc::new(Bus { limits, to_hub, agents: Mutex::default(), parked: Mutex::default() });
+        Ok(Self { bus, signer: Signer::generate()? })
+    }
+
+    /// Signs what goes to agents.
+    pub fn signer(&self) -> &Signer {
+        &self.signer
     }
 
     /// Makes an agent known and gives its end; an earlier end of the same agent hears that it is closed.
@@ -102,7 +113,8 @@ impl LocalHub {
         let queue = agents.entry(agent.clone()).or_insert_with(|| Arc::new(Queue::new(Direction::ToAgent)));
         let queue = Arc::clone(queue);
         let turn = queue.take_over(lock(&self.bus.to_hub.state).closed);
-        LocalLink { bus: Arc::clone(&self.bus), agent: agent.clone(), queue, turn }
+        let verifier = self.signer.verifier();
+        LocalLink { bus: Arc::clone(&self.bus), agent: agent.clone(), verifier, queue, turn }
     }
 
     /// Ends the bus: everybody who waits or comes later hears that it is closed.
@@ -132,13 +144,13 @@ impl Drop for LocalHub {
 impl Hub for LocalHub {
     async fn send(&self, agent: &Name, message: &ToAgent) -> Result<(), Error> {
         let queue = self.bus.queue_of(agent)?;
-        queue.put(agent, wire::encode(message)?, self.bus.limits).await
+        queue.put(agent, wire::seal(&self.signer, agent, message)?, self.bus.limits).await
     }
 
     async fn receive(&self) -> Result<Delivery<FromAgent>, Error> {
         loop {
             let (item, receipt) = self.bus.take(&self.bus.to_hub, 0).await?;
-            match wire::decode::<FromAgent>(&item.bytes) {
+            match wire::decode(&item.bytes) {
                 Ok(message) if message.agent == item.agent => {
                     return Ok(Delivery::new(message, item.tries, Box::new(receipt)));
                 }
@@ -172,7 +184,7 @@ impl Link for LocalLink {
     async fn receive(&self) -> Result<Delivery<ToAgent>, Error> {
         loop {
             let (item, receipt) = self.bus.take(&self.queue, self.turn).await?;
-            match wire::decode(&item.bytes) {
+            match wire::open(&self.verifier, &self.agent, &item.bytes) {
                 Ok(message) => return Ok(Delivery::new(message, item.tries, Box::new(receipt))),
                 Err(reason) => Box::new(receipt).park(reason).await?,
             }

@@ -298,7 +298,7 @@ impl Desk {
     }
 
     async fn grant(&mut self, grant: Grant) -> Result<(), Error> {
-        let Grant { key, boot, fence, .. } = grant;
+        let Grant { key, boot, fence, order, at: _ } = grant;
         if boot != self.settings.boot {
             tracing::warn!(attempt = %key, %fence, "a grant for another life of this agent is ignored");
             return Ok(());
@@ -307,6 +307,10 @@ impl Desk {
             self.decline(key, "this agent's journal has no such order");
             return Ok(());
         };
+        if record.order.digest() != order {
+            self.decline(key, "the grant is for another order than this agent's journal holds");
+            return Ok(());
+        }
         match record.stage {
             Stage::Claimed => {}
             Stage::Ordered => {

@@ -10,6 +10,7 @@ mod hook;
 mod init;
 mod inventory;
 mod log;
+mod parked;
 mod person;
 mod plan;
 mod request;
@@ -99,6 +100,7 @@ async fn with_store(command: Command, context: &Desk, output: &Output) -> Result
         Command::Answer(args) => answer::run(&args, context, output).await,
         Command::Log(args) => log::run(&args, context, output).await,
         Command::Audit(args) => audit::run(&args, context, output).await,
+        Command::Parked(args) => parked::run(&args, context, output).await,
         Command::Reject(args) => {
             let name = context.known(&args.name).await?;
             ask::run(Asked::Reject { name, reason: args.reason }, context, output).await

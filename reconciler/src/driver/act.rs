@@ -235,7 +235,10 @@ impl Driver {
             }),
             environment::now(),
         );
-        let change = Change::Granted { name: facts.name.clone(), key, boot, hosts };
+        let Some(order) = order_of(run, step, number, &attempt.hosts).map(|order| order.digest()) else {
+            return Ok(false);
+        };
+        let change = Change::Granted { name: facts.name.clone(), key, boot, hosts, order };
         match self.apply(change, &[event]).await {
             Ok(_) => {
                 crash_point("grant-recorded");

@@ -6,12 +6,13 @@
 use std::collections::BTreeSet;
 
 use chiffon_core::facts::{AgentFacts, Attempt, RequestFacts, Run};
+use chiffon_link::Parked;
 use chiffon_schemas::crash::crash_point;
 use chiffon_schemas::{
     AgentMessage, AttemptKey, AttemptState, BootId, FromAgent, Hello, LogDigest, Name, Outcome, Report, ReportBody,
     RunState, Settled, ToAgent, Verdict,
 };
-use chiffon_store::{Accepted, Change};
+use chiffon_store::{Accepted, Change, NewParked};
 use serde_json::json;
 
 use super::act::{key_of, moved};
@@ -21,6 +22,9 @@ use crate::events::{self, kind};
 
 /// How many messages the relay takes from the outbox at a time.
 const RELAY_BATCH: u32 = 64;
+
+/// How many messages that were put aside one tick takes.
+const PARKED_BATCH: usize = 64;
 
 impl Driver {
     /// Publishes what waits in the outbox; a row is marked only when the bus has confirmed it. What an agent can't be
@@ -56,6 +60,24 @@ impl Driver {
                 crash_point("order-relayed");
             }
         }
+    }
+
+    /// Writes down what was put aside on the bus, for a person to look at (R7); what it was.
+    pub(super) async fn collect_parked(&mut self) -> Result<Vec<NewParked>, Error> {
+        let mut found = Vec::new();
+        while found.len() < PARKED_BATCH
+            && let Ok(Some(delivery)) = self.hub.next_parked().await
+        {
+            let Parked { agent, direction, reason, head, size } = delivery.message.clone();
+            let head = String::from_utf8_lossy(&head).into_owned();
+            let parked = NewParked { agent, direction, reason, head, size };
+            self.store.park(&parked, environment::now()).await?;
+            if let Err(error) = delivery.ack().await {
+                tracing::debug!(%error, "a message that was put aside is seen twice");
+            }
+            found.push(parked);
+        }
+        Ok(found)
     }
 
     /// Takes one message in. The caller acknowledges it afterwards, and runs a tick where `true` comes back.
@@ -166,7 +188,7 @@ impl Driver {
                 self.record_claim(&key, boot).await.map(|()| true)
             }
             AttemptState::Granted if attempt.boot.as_ref() == Some(&boot) => {
-                self.grant_again(agent, &key, &attempt).await.map(|()| false)
+                self.grant_again(agent, &key, &run, &attempt).await.map(|()| false)
             }
             AttemptState::Granted
             | AttemptState::Started
@@ -190,9 +212,13 @@ impl Driver {
     }
 
     /// The grant may have been lost on its way; the same fence again is harmless.
-    async fn grant_again(&mut self, agent: &Name, key: &AttemptKey, attempt: &Attempt) -> Result<(), Error> {
-        let (Some(boot), Some(fence)) = (attempt.boot.clone(), attempt.fence) else { return Ok(()) };
-        let grant = chiffon_schemas::Grant { key: key.clone(), boot, fence, at: attempt.since };
+    async fn grant_again(&mut self, agent: &Name, key: &AttemptKey, run: &Run, attempt: &Attempt) -> Result<(), Error> {
+        let order = super::act::order_of(run, &attempt.step, attempt.number, &attempt.hosts);
+        let (Some(boot), Some(fence), Some(order)) = (attempt.boot.clone(), attempt.fence, order) else {
+            return Ok(());
+        };
+        let order = order.digest();
+        let grant = chiffon_schemas::Grant { key: key.clone(), boot, fence, order, at: attempt.since };
         self.tell(agent, ToAgent::Grant(grant)).await
     }
 

@@ -31,6 +31,11 @@ impl Error {
         }
     }
 
+    /// Whether it is a message's own fault, so that the same message will fail again.
+    pub fn is_of_the_message(&self) -> bool {
+        matches!(self, Self::Store(chiffon_store::Error::Conflict { .. } | chiffon_store::Error::Corrupt { .. }))
+    }
+
     /// Whether it concerns the request alone that was looked at, so that the others go on.
     pub(super) fn is_of_one_request(&self) -> bool {
         match self {

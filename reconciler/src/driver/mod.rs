@@ -30,7 +30,7 @@ use chiffon_forge::Plain;
 use chiffon_link::Hub;
 use chiffon_requests::{Locks, RefName, Repo};
 use chiffon_schemas::{AttemptKey, AttemptState, Evidence, Host, Name, Oid, Timestamp};
-use chiffon_store::{RepositoryId, Store};
+use chiffon_store::{NewParked, RepositoryId, Store};
 
 use crate::config::Config;
 use crate::environment::{self, Environment};
@@ -51,6 +51,8 @@ pub struct Tick {
     pub look_again: Option<Timestamp>,
     /// Requests that could not be brought to rest, and why; the others were.
     pub troubles: BTreeMap<Name, String>,
+    /// Messages that nobody could use, since the last time.
+    pub parked: Vec<NewParked>,
 }
 
 /// Looks, decides and acts. There is one for each requests repository.
@@ -172,10 +174,11 @@ impl Driver {
         // Agents begin to work while the record is written: an order is only looked at, and of a grant the approval is on
         // the audit branch since the tick before.
         self.relay().await?;
+        let parked = self.collect_parked().await?;
         self.drain_audit().await?;
         let now = environment::now();
         let look_again = self.looks.values().min().map(|at| (*at).max(now));
-        Ok(Tick { actions: settled?, look_again, troubles: self.troubles.clone() })
+        Ok(Tick { actions: settled?, look_again, troubles: self.troubles.clone(), parked })
     }
 
     async fn read_and_settle(&mut self) -> Result<usize, Error> {

@@ -10,8 +10,8 @@ use chiffon_core::facts::{
     AgentFacts, Event, LockHolder, Offer, OfferState, Pause, Refusal, RequestFacts, RequestFile, Run, Unplanned,
 };
 use chiffon_schemas::{
-    AttemptKey, AttemptState, BootId, EventId, Fence, Host, Json, Name, Oid, Outcome, RepoPath, RunId, RunState,
-    Timestamp, ToAgent,
+    AttemptKey, AttemptState, BootId, Direction, EventId, Fence, Host, Json, Name, Oid, Outcome, RepoPath, RunId,
+    RunState, Timestamp, ToAgent,
 };
 
 /// A requests repository in the store's keys.
@@ -207,6 +207,8 @@ pub enum Change {
         boot: BootId,
         /// The hosts to lock: the attempt's and those it delegates to, sorted.
         hosts: Vec<Host>,
+        /// The digest of the order that the grant is for.
+        order: String,
     },
     /// An attempt moves. Condition: its state is `from`, its fence (where one is given) is this one, `from.allows(to)`,
     /// and `to` is not `granted`, which only [`Change::Granted`] does. `ordered` clears agent life, fence and outcome.
@@ -299,6 +301,35 @@ pub struct SeenRequest {
 pub struct Applied {
     /// The fence that was given out, for `Granted`.
     pub fence: Option<Fence>,
+}
+
+/// How many messages that were put aside are kept; beyond that the oldest goes.
+pub const MAX_PARKED: u32 = 1000;
+
+/// A message of the bus that nobody could use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewParked {
+    /// Whom it came from or was for.
+    pub agent: Name,
+    /// Which way it went.
+    pub direction: Direction,
+    /// Why it was put aside, in words.
+    pub reason: String,
+    /// Its beginning, as text.
+    pub head: String,
+    /// Its whole size in bytes.
+    pub size: usize,
+}
+
+/// A message that was put aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parked {
+    /// Its row.
+    pub id: i64,
+    /// When that was seen.
+    pub at: Timestamp,
+    /// The message.
+    pub message: NewParked,
 }
 
 /// A message on its way to an agent.
@@ -459,6 +490,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// Puts messages into agents' outboxes (those that follow no change of their own).
     async fn send(&self, messages: &[(Name, ToAgent)], now: Timestamp) -> Result<(), Error>;
+
+    /// Keeps a message that was put aside (R7), and of all of them the newest [`MAX_PARKED`].
+    async fn park(&self, parked: &NewParked, now: Timestamp) -> Result<(), Error>;
+
+    /// Every message that was put aside, newest first.
+    async fn parked(&self) -> Result<Vec<Parked>, Error>;
+
+    /// Forgets messages that were put aside, up to this row; how many.
+    async fn forget_parked(&self, up_to: i64) -> Result<u64, Error>;
 
     /// Messages that wait to be published and come after the row `after`, oldest first, at most `limit`.
     async fn outgoing(&self, after: i64, limit: u32) -> Result<Vec<Outgoing>, Error>;

@@ -136,6 +136,7 @@ fn runs(keys: &mut Keys, bed: &Bed) {
     up.signal("TERM");
     up.end();
     keys.run("audit", bed, &["audit"], 0);
+    keys.run("parked", bed, &["parked"], 0);
 }
 
 /// What only the homelab has: questions, and a plan with everything in it.

@@ -16,9 +16,10 @@ use super::{BadAddress, topology};
 /// Every call is small.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How the user of an agent is called on the broker.
-pub fn agent_user(agent: &Name) -> String {
-    format!("chiffon-agent.{agent}")
+/// How the user of an agent is called on the broker. Users belong to no virtual host, and other reconcilers may have
+/// agents of this name in theirs.
+pub fn agent_user(vhost: &str, agent: &Name) -> String {
+    format!("{vhost}.agent.{agent}")
 }
 
 /// Why a call did not do what it should.
@@ -140,7 +141,7 @@ impl Management {
     /// # Errors
     /// See [`Error`].
     pub async fn make_agent(&self, vhost: &str, agent: &Name, password: &str) -> Result<(), Error> {
-        let user = agent_user(agent);
+        let user = agent_user(vhost, agent);
         self.make_user(&user, password).await?;
         let write = format!("^({}|{})$", regex(topology::REPORTS), regex(topology::PARKED));
         let read = format!("^{}$", regex(&topology::work_queue(agent)));
@@ -152,14 +153,14 @@ impl Management {
         Ok(())
     }
 
-    /// Removes an agent's user, ends its connections and deletes its queue with what waits there.
+    /// Removes an agent's user, which ends its connections, and deletes its queue with what waits there.
     ///
     /// # Errors
     /// See [`Error`].
     pub async fn remove_agent(&self, vhost: &str, agent: &Name) -> Result<(), Error> {
-        let user = agent_user(agent);
+        let user = agent_user(vhost, agent);
+        // The broker ends the connections of a user that is gone.
         self.delete("remove the user", &["users", &user]).await?;
-        self.disconnect(&user).await?;
         self.delete("delete the queue", &["queues", vhost, &topology::work_queue(agent)]).await
     }
 
@@ -168,7 +169,14 @@ impl Management {
     /// # Errors
     /// See [`Error`].
     pub async fn disconnect(&self, user: &str) -> Result<(), Error> {
-        self.delete("end the connections of the user", &["connections", "username", user]).await
+        let path = ["connections", "username", user];
+        // A connection that ends by itself meanwhile makes the broker stumble.
+        match self.delete("end the connections of the user", &path).await {
+            Err(Error::Refused { status: StatusCode::INTERNAL_SERVER_ERROR, .. }) => {
+                self.delete("end the connections of the user", &path).await
+            }
+            done => done,
+        }
     }
 
     /// The version of the broker.

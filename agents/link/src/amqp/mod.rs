@@ -22,7 +22,7 @@ use lapin::types::FieldTable;
 use lapin::{BasicProperties, Confirmation};
 use tokio::sync::watch;
 
-use crate::{Delivery, Direction, Error, Hub, Link, Parked, Receipt, wire};
+use crate::{Delivery, Direction, Error, Hub, Link, Parked, Receipt, Signer, Verifier, wire};
 use inbox::Item;
 use session::{End, Live, Shared, supervise};
 use topology::short;
@@ -57,6 +57,7 @@ impl Default for Settings {
 #[derive(Debug)]
 pub struct AmqpHub {
     bus: Bus,
+    signer: Signer,
 }
 
 /// One agent's end. Dropping it closes it.
@@ -64,6 +65,7 @@ pub struct AmqpHub {
 pub struct AmqpLink {
     bus: Bus,
     agent: Name,
+    verifier: Verifier,
 }
 
 #[derive(Debug, Clone)]
@@ -74,9 +76,14 @@ struct Bus {
 
 impl AmqpHub {
     /// Begins to connect, and declares what lies on the broker, with a queue for each of these agents. Returns at once:
-    /// a broker that is away is waited for.
-    pub fn new(server: Server, settings: Settings, agents: BTreeSet<Name>) -> Self {
-        Self { bus: Bus::new(server, settings, End::Hub, agents) }
+    /// a broker that is away is waited for. The signer's key is what agents were told to believe.
+    pub fn new(server: Server, settings: Settings, signer: Signer, agents: BTreeSet<Name>) -> Self {
+        Self { bus: Bus::new(server, settings, End::Hub, agents), signer }
+    }
+
+    /// Signs what goes to agents.
+    pub fn signer(&self) -> &Signer {
+        &self.signer
     }
 
     /// Makes an agent known: it gets its queue now or as soon as the broker is there.
@@ -110,9 +117,11 @@ impl AmqpHub {
 }
 
 impl AmqpLink {
-    /// Begins to connect. Returns at once: a broker that is away is waited for.
-    pub fn new(server: Server, settings: Settings, agent: Name) -> Self {
-        Self { bus: Bus::new(server, settings, End::Agent(agent.clone()), BTreeSet::new()), agent }
+    /// Begins to connect. Returns at once: a broker that is away is waited for. Only what the verifier vouches for
+    /// arrives.
+    pub fn new(server: Server, settings: Settings, agent: Name, verifier: Verifier) -> Self {
+        let bus = Bus::new(server, settings, End::Agent(agent.clone()), BTreeSet::new());
+        Self { bus, agent, verifier }
     }
 
     /// Whose end it is.
@@ -149,7 +158,7 @@ impl Hub for AmqpHub {
         if !self.bus.shared.agents().contains(agent) {
             return Err(Error::Unroutable { agent: agent.clone() });
         }
-        let bytes = wire::encode(message)?;
+        let bytes = wire::seal(&self.signer, agent, message)?;
         self.bus.publish(topology::WORK, agent, &bytes, FieldTable::default()).await
     }
 
@@ -157,7 +166,7 @@ impl Hub for AmqpHub {
         loop {
             let item = self.bus.shared.inbox.take().await.ok_or(Error::Closed)?;
             let receipt = AmqpReceipt::new(self.bus.clone(), Direction::FromAgent, item);
-            match wire::decode::<FromAgent>(receipt.bytes()) {
+            match wire::decode(receipt.bytes()) {
                 Ok(message) if message.agent == *receipt.agent() => return Ok(receipt.delivery(message)),
                 Ok(message) => receipt.put_aside(format!("foreign: it names the agent `{}`", message.agent)).await,
                 Err(reason) => receipt.put_aside(reason).await,
@@ -193,7 +202,7 @@ impl Link for AmqpLink {
         loop {
             let item = self.bus.shared.inbox.take().await.ok_or(Error::Closed)?;
             let receipt = AmqpReceipt::new(self.bus.clone(), Direction::ToAgent, item);
-            match wire::decode(receipt.bytes()) {
+            match wire::open(&self.verifier, &self.agent, receipt.bytes()) {
                 Ok(message) => return Ok(receipt.delivery(message)),
                 Err(reason) => receipt.put_aside(reason).await,
             }

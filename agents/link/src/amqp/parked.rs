@@ -19,22 +19,15 @@ const DIRECTION: &str = "chiffon-direction";
 const REASON: &str = "chiffon-reason";
 const SIZE: &str = "chiffon-size";
 
-const FROM_AGENT: &str = "from-agent";
-const TO_AGENT: &str = "to-agent";
-
 pub(super) fn head(bytes: &[u8]) -> &[u8] {
     &bytes[..bytes.len().min(HEAD)]
 }
 
 /// What is written beside the head of a message.
 pub(super) fn headers(direction: Direction, reason: &str, size: usize) -> FieldTable {
-    let direction = match direction {
-        Direction::FromAgent => FROM_AGENT,
-        Direction::ToAgent => TO_AGENT,
-    };
     let mut headers = FieldTable::default();
     let reason = &reason[..reason.floor_char_boundary(MAX_REASON)];
-    headers.insert(short(DIRECTION), AMQPValue::LongString(direction.into()));
+    headers.insert(short(DIRECTION), AMQPValue::LongString(direction.as_str().into()));
     headers.insert(short(REASON), AMQPValue::LongString(reason.into()));
     headers.insert(short(SIZE), AMQPValue::LongLongInt(i64::try_from(size).unwrap_or(i64::MAX)));
     headers
@@ -57,10 +50,10 @@ fn describe(agent: Name, headers: &FieldTable, data: &[u8]) -> Parked {
         Some(AMQPValue::ShortString(text)) => Some(text.as_str().to_owned()),
         _ => None,
     };
-    let from_agent = match text(DIRECTION) {
-        Some(direction) => direction == FROM_AGENT,
-        None => text("x-first-death-queue").is_none_or(|queue| topology::agent_of(&queue).is_none()),
-    };
+    let direction = text(DIRECTION).and_then(|direction| Direction::parse(direction).ok()).unwrap_or_else(|| {
+        let queue = text("x-first-death-queue").and_then(|queue| topology::agent_of(&queue));
+        if queue.is_some() { Direction::ToAgent } else { Direction::FromAgent }
+    });
     let reason = text(REASON).unwrap_or_else(|| match text("x-first-death-reason").as_deref() {
         Some("delivery_limit") => "delivered too often: no receiver could settle it".to_owned(),
         Some(reason) => format!("put aside by the broker: {reason}"),
@@ -70,7 +63,6 @@ fn describe(agent: Name, headers: &FieldTable, data: &[u8]) -> Parked {
         Some(AMQPValue::LongLongInt(size)) => usize::try_from(*size).unwrap_or(data.len()),
         _ => data.len(),
     };
-    let direction = if from_agent { Direction::FromAgent } else { Direction::ToAgent };
     Parked { agent, direction, reason, head: head(data).to_vec(), size }
 }
 

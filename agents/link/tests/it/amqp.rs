@@ -7,7 +7,7 @@ use std::time::Duration;
 use chiffon_link::amqp::management::Management;
 use chiffon_link::amqp::{AmqpHub, AmqpLink, Bounds, Server, Settings};
 use chiffon_link::conformance::Fixture;
-use chiffon_link::{Direction, Hub, Link, link_conformance};
+use chiffon_link::{Direction, Hub, Link, Signer, link_conformance};
 use chiffon_schemas::Name;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Connection, ConnectionProperties};
@@ -70,9 +70,9 @@ pub fn settings() -> Settings {
 
 struct Rabbit {
     broker: Broker,
-    vhost: String,
     hub: AmqpHub,
     links: std::sync::Mutex<Vec<std::sync::Arc<AmqpLink>>>,
+    vhost: String,
 }
 
 impl Rabbit {
@@ -81,7 +81,7 @@ impl Rabbit {
         let vhost = broker.vhost().await;
         // Time enough for a broker that is asked for a hundred things at once.
         let patient = Settings { blocked_after: Duration::from_secs(2), ..settings() };
-        let hub = AmqpHub::new(broker.server(&vhost), patient, BTreeSet::new());
+        let hub = AmqpHub::new(broker.server(&vhost), patient, Signer::generate().unwrap(), BTreeSet::new());
         hub.connected().await.unwrap();
         Self { broker, vhost, hub, links: std::sync::Mutex::default() }
     }
@@ -114,7 +114,12 @@ impl Fixture for Rabbit {
         }
         self.hub.admit(agent).await;
         let patient = Settings { blocked_after: Duration::from_secs(2), ..settings() };
-        let link = std::sync::Arc::new(AmqpLink::new(self.broker.server(&self.vhost), patient, agent.clone()));
+        let link = std::sync::Arc::new(AmqpLink::new(
+            self.broker.server(&self.vhost),
+            patient,
+            agent.clone(),
+            self.hub.signer().verifier(),
+        ));
         link.trouble().wait_for(Option::is_none).await.unwrap();
         self.links.lock().unwrap().push(link.clone());
         Box::new(Shared(link))
@@ -131,6 +136,10 @@ impl Fixture for Rabbit {
         let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
         let sent = channel.basic_publish(exchange.into(), agent.as_str().into(), options, &bytes, properties);
         sent.await.unwrap().await.unwrap();
+    }
+
+    fn signer(&self) -> &Signer {
+        self.hub.signer()
     }
 
     async fn close(&self) {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use chiffon_link::amqp::management::agent_user;
 use chiffon_link::amqp::{AmqpHub, AmqpLink};
-use chiffon_link::{Direction, Error, Hub, Link};
+use chiffon_link::{Direction, Error, Hub, Link, Signer};
 use chiffon_schemas::{AgentMessage, BootId, FromAgent, Name, ToAgent};
 use futures_util::StreamExt;
 use lapin::options::{
@@ -20,6 +20,11 @@ fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
+/// The reconciler's key: the same in both ends' hands.
+fn signer() -> Signer {
+    Signer::parse("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").unwrap()
+}
+
 fn heartbeat(agent: &Name) -> FromAgent {
     let boot = BootId::parse("01J00000000000000000000001").unwrap();
     FromAgent { agent: agent.clone(), boot, message: AgentMessage::Heartbeat }
@@ -33,14 +38,14 @@ fn cancel(step: &str) -> ToAgent {
 
 async fn hub_of(broker: &Broker, vhost: &str, agents: &[&Name]) -> AmqpHub {
     let agents: BTreeSet<Name> = agents.iter().map(|agent| (*agent).clone()).collect();
-    let hub = AmqpHub::new(broker.server(vhost), settings(), agents);
+    let hub = AmqpHub::new(broker.server(vhost), settings(), signer(), agents);
     hub.connected().await.unwrap();
     hub
 }
 
 async fn link_of(broker: &Broker, vhost: &str, agent: &Name, password: &str) -> AmqpLink {
-    let server = broker.server_as(&agent_user(agent), password, vhost);
-    let link = AmqpLink::new(server, settings(), agent.clone());
+    let server = broker.server_as(&agent_user(vhost, agent), password, vhost);
+    let link = AmqpLink::new(server, settings(), agent.clone(), signer().verifier());
     link.trouble().wait_for(Option::is_none).await.unwrap();
     link
 }
@@ -77,7 +82,7 @@ async fn s12_an_agents_credential_acts_as_that_agent_alone() {
     link.send(&heartbeat(&one)).await.unwrap();
     assert_eq!(hub.receive().await.unwrap().message, heartbeat(&one));
 
-    let connection = broker.connect(&agent_user(&one), "one", &vhost).await;
+    let connection = broker.connect(&agent_user(&vhost, &one), "one", &vhost).await;
     // Each refusal closes its channel.
     let channel = async || connection.create_channel().await.unwrap();
     for (exchange, key) in [
@@ -118,7 +123,7 @@ async fn s12_an_agents_credential_acts_as_that_agent_alone() {
     assert_eq!(code(deleted), Some(403), "it can't delete its queue");
     let purged = channel().await.queue_purge("work.v1.two".into(), QueuePurgeOptions::default()).await;
     assert_eq!(code(purged), Some(403), "it can't empty another's queue");
-    let uri = format!("amqp://{}:one@{}/%2f", agent_user(&one), broker.host);
+    let uri = format!("amqp://{}:one@{}/%2f", agent_user(&vhost, &one), broker.host);
     assert!(Connection::connect(&uri, ConnectionProperties::default()).await.is_err(), "it has one virtual host");
 
     broker.management.remove_agent(&vhost, &one).await.unwrap();
@@ -170,7 +175,7 @@ async fn r5_a_broken_line_loses_nothing() {
     let mut trouble = link.trouble();
     // The management learns of a connection some seconds after it was made.
     while trouble.borrow().is_none() {
-        broker.management.disconnect(&agent_user(&one)).await.unwrap();
+        let _ = broker.management.disconnect(&agent_user(&vhost, &one)).await;
         let _ = tokio::time::timeout(std::time::Duration::from_millis(100), trouble.changed()).await;
     }
     trouble.wait_for(Option::is_none).await.unwrap();
@@ -194,7 +199,7 @@ async fn r5_a_deleted_queue_is_made_again() {
     let channel = connection.create_channel().await.unwrap();
     channel.queue_delete("work.v1.one".into(), QueueDeleteOptions::default()).await.unwrap();
     hub.send(&one, &cancel("site")).await.unwrap();
-    let link = AmqpLink::new(broker.server(&vhost), settings(), one);
+    let link = AmqpLink::new(broker.server(&vhost), settings(), one, signer().verifier());
     assert_eq!(link.receive().await.unwrap().message, cancel("site"));
 }
 
@@ -218,7 +223,7 @@ async fn what_is_wrong_with_a_broker_is_said_in_a_line() {
     let channel = connection.create_channel().await.unwrap();
     let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
     channel.queue_declare("reports.v1".into(), options, FieldTable::default()).await.unwrap();
-    let hub = |server| AmqpHub::new(server, settings(), BTreeSet::new());
+    let hub = |server| AmqpHub::new(server, settings(), signer(), BTreeSet::new());
     says(hub(broker.server(&vhost)), "rabbitmqctl delete_queue").await;
     says(hub(broker.server_as(&broker.user, "wrong", &vhost)), "wrong name or password").await;
     says(hub(broker.server("no-such-host")), "chiffon broker setup").await;

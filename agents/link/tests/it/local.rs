@@ -22,6 +22,10 @@ impl Fixture for Local {
         self.0.inject(direction, agent, bytes).await.unwrap();
     }
 
+    fn signer(&self) -> &chiffon_link::Signer {
+        self.0.signer()
+    }
+
     async fn close(&self) {
         self.0.close();
     }
@@ -31,11 +35,11 @@ impl Fixture for Local {
     }
 }
 
-link_conformance!(Local(LocalHub::new(Limits { queue: 16, blocked_after: Duration::from_millis(50) })));
+link_conformance!(Local(LocalHub::new(Limits { queue: 16, blocked_after: Duration::from_millis(50) }).unwrap()));
 
 #[tokio::test]
 async fn an_earlier_link_of_the_same_agent_hears_that_it_is_closed() {
-    let hub = LocalHub::new(Limits::default());
+    let hub = LocalHub::new(Limits::default()).unwrap();
     let name = Name::parse("infra").unwrap();
     let first = hub.attach(&name);
     let _second = hub.attach(&name);
@@ -44,7 +48,7 @@ async fn an_earlier_link_of_the_same_agent_hears_that_it_is_closed() {
 
 #[tokio::test]
 async fn dropping_the_hub_closes_the_bus() {
-    let hub = LocalHub::new(Limits::default());
+    let hub = LocalHub::new(Limits::default()).unwrap();
     let link = hub.attach(&Name::parse("infra").unwrap());
     drop(hub);
     assert!(matches!(link.receive().await, Err(chiffon_link::Error::Closed)));

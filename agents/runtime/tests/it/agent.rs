@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
 
 use super::process::{key, until};
-use super::world::{Doing, World, boot, fence};
+use super::world::{Doing, World, boot, fence, order};
 
 #[tokio::test]
 async fn an_order_is_claimed_granted_run_and_reported_in_order() {
@@ -80,6 +80,21 @@ async fn r1_repeated_orders_and_grants_start_once_and_are_answered_with_the_end(
     }
     world.settled().await;
     assert_eq!(world.work.starts_of(&key), 1);
+}
+
+#[tokio::test]
+async fn s12_a_grant_for_another_order_starts_nothing() {
+    let mut world = World::new(Doing::AtOnce);
+    world.start().await;
+    let key = key(1);
+    world.order(&key).await;
+    world.claim(&key).await;
+    let mut wider = order(key.clone());
+    wider.step.limit.push(chiffon_schemas::Host::parse("nas02").unwrap());
+    world.grant_of(wider.digest(), &key, fence(1), world.settings.boot.clone()).await;
+    assert!(world.decline(&key).await.contains("another order"));
+    world.settled().await;
+    assert_eq!(world.work.starts_of(&key), 0);
 }
 
 #[tokio::test]

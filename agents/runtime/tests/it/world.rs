@@ -177,7 +177,7 @@ impl World {
         // Never by time, unless a test asks for it.
         (settings.heartbeat, settings.replay_after) = (PATIENCE * 10, PATIENCE * 10);
         settings.retry = Duration::from_millis(5);
-        let hub = LocalHub::new(Limits { queue: 64, blocked_after: Duration::from_millis(50) });
+        let hub = LocalHub::new(Limits { queue: 64, blocked_after: Duration::from_millis(50) }).unwrap();
         let work = Counting::new(doing);
         Self { hub, _folder: folder, work, settings, agent: None, heard: Vec::new(), reports: Vec::new() }
     }
@@ -232,7 +232,12 @@ impl World {
     }
 
     pub async fn grant_for(&self, key: &AttemptKey, fence: Fence, boot: BootId) {
-        self.send(ToAgent::Grant(Grant { key: key.clone(), boot, fence, at: Timestamp::from_secs(0) })).await;
+        self.grant_of(order(key.clone()).digest(), key, fence, boot).await;
+    }
+
+    pub async fn grant_of(&self, order: String, key: &AttemptKey, fence: Fence, boot: BootId) {
+        let grant = Grant { key: key.clone(), boot, fence, order, at: Timestamp::from_secs(0) };
+        self.send(ToAgent::Grant(grant)).await;
     }
 
     async fn receive(&mut self) -> FromAgent {

@@ -154,7 +154,13 @@ pub async fn a_claim_is_of_one_life(fixture: &dyn Fixture) {
     let bed = Bed::new(fixture).await;
     let key = bed.in_state(Claimed).await;
     assert_eq!(bed.attempt(&key).await.boot, Some(boot(1)));
-    let to_another = Change::Granted { name: kuma(), key: key.clone(), boot: boot(2), hosts: hosts(&["nas01"]) };
+    let to_another = Change::Granted {
+        name: kuma(),
+        key: key.clone(),
+        boot: boot(2),
+        hosts: hosts(&["nas01"]),
+        order: "0".repeat(64),
+    };
     bed.conflict(to_another, &key.to_string()).await;
     bed.apply(moved(&key, Claimed, Ordered)).await;
     assert_eq!(bed.attempt(&key).await.boot, None);
@@ -195,7 +201,7 @@ pub async fn r1_a_grant_is_given_once_and_sent_with_its_fence(fixture: &dyn Fixt
     assert_eq!((attempt.state, attempt.fence, attempt.since), (Granted, Some(fence), at(20)));
 
     let outgoing = bed.store.outgoing(0, 10).await.expect("messages");
-    let grant = chiffon_schemas::Grant { key: key.clone(), boot: boot(1), fence, at: at(20) };
+    let grant = chiffon_schemas::Grant { key: key.clone(), boot: boot(1), fence, order: "0".repeat(64), at: at(20) };
     let sent: Vec<_> = outgoing.into_iter().map(|one| (one.agent, one.message)).collect();
     assert_eq!(sent, [(name("infra"), ToAgent::Grant(grant))]);
 
@@ -251,8 +257,13 @@ pub async fn r11_fences_never_come_twice_and_rise(fixture: &dyn Fixture) {
         let key = key(&bed.running(&request, number).await, "site", 1);
         bed.apply(ordered(&request, &key)).await;
         bed.walk(&request, &key, Claimed).await;
-        let to_another =
-            Change::Granted { name: request.clone(), key: key.clone(), boot: boot(2), hosts: hosts(&["a"]) };
+        let to_another = Change::Granted {
+            name: request.clone(),
+            key: key.clone(),
+            boot: boot(2),
+            hosts: hosts(&["a"]),
+            order: "0".repeat(64),
+        };
         bed.conflict(to_another, &key.to_string()).await;
         for _ in 0..2 {
             let fence = bed.apply(granted(&request, &key, &[])).await.fence.expect("a fence");

@@ -67,7 +67,7 @@ pub fn ordered(request: &Name, key: &AttemptKey) -> Change {
 
 /// The grant of an attempt to the life that [`Bed::walk`] claims with.
 pub fn granted(request: &Name, key: &AttemptKey, on: &[&str]) -> Change {
-    Change::Granted { name: request.clone(), key: key.clone(), boot: boot(1), hosts: hosts(on) }
+    Change::Granted { name: request.clone(), key: key.clone(), boot: boot(1), hosts: hosts(on), order: "0".repeat(64) }
 }
 
 /// The end of a started attempt.

@@ -166,7 +166,13 @@ pub async fn an_end_frees_only_its_own_locks(fixture: &dyn Fixture) {
 pub async fn a_refused_grant_locks_nothing(fixture: &dyn Fixture) {
     let bed = Bed::new(fixture).await;
     let key = claimed(&bed, &kuma(), 1).await;
-    let stranger = Change::Granted { name: kuma(), key: key.clone(), boot: boot(2), hosts: hosts(&["a", "b"]) };
+    let stranger = Change::Granted {
+        name: kuma(),
+        key: key.clone(),
+        boot: boot(2),
+        hosts: hosts(&["a", "b"]),
+        order: "0".repeat(64),
+    };
     bed.conflict(stranger, &key.to_string()).await;
     assert!(locked(&bed).await.is_empty());
 }

@@ -122,6 +122,7 @@ macro_rules! store_conformance {
             messages_come_back_whole,
             r5_a_message_waits_until_it_is_marked,
             r5_a_late_mark_loses_no_later_message,
+            r7_what_was_put_aside_comes_back_whole_and_is_bounded,
         );
         $crate::store_conformance!(@ $fixture; events;
             an_event_comes_back_whole,

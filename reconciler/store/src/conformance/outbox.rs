@@ -1,10 +1,10 @@
 //! The outbox of the bus: every message waits until it is marked, in the order in which it was put there.
 
-use chiffon_schemas::{Name, ToAgent};
+use chiffon_schemas::{Direction, Name, ToAgent};
 
 use super::bed::{Bed, Fixture, kuma, message};
 use super::sample::{at, name, run_id};
-use crate::{Change, Outgoing};
+use crate::{Change, MAX_PARKED, NewParked, Outgoing};
 
 fn numbered(agent: &str, seq: u64) -> (Name, ToAgent) {
     (name(agent), message(&run_id(1), seq))
@@ -51,7 +51,13 @@ pub async fn messages_come_back_whole(fixture: &dyn Fixture) {
     let fence = chiffon_schemas::Fence { incarnation: 1, counter: u64::MAX };
     let messages = [
         ToAgent::Order(Box::new(order)),
-        ToAgent::Grant(chiffon_schemas::Grant { key: key.clone(), boot: super::sample::boot(1), fence, at: at(3) }),
+        ToAgent::Grant(chiffon_schemas::Grant {
+            key: key.clone(),
+            boot: super::sample::boot(1),
+            fence,
+            order: "0".repeat(64),
+            at: at(3),
+        }),
         ToAgent::Refuse { key: key.clone(), reason: "é\u{1b}\n".to_owned() },
         ToAgent::Cancel { key: key.clone() },
         ToAgent::Stored { key, seq: u64::MAX },
@@ -85,4 +91,27 @@ pub async fn r5_a_late_mark_loses_no_later_message(fixture: &dyn Fixture) {
     bed.store.send(&[numbered("a", 2)], at(1)).await.expect("sent");
     bed.store.sent(&first).await.expect("marked again, its answer was lost");
     assert_eq!(plain(&waiting(&bed).await), [numbered("a", 2)]);
+}
+
+/// Messages that were put aside are kept as they were, newest first, up to a number, until a person has seen them.
+pub async fn r7_what_was_put_aside_comes_back_whole_and_is_bounded(fixture: &dyn Fixture) {
+    let bed = Bed::new(fixture).await;
+    let parked = |number: u32, direction| NewParked {
+        agent: name("infra"),
+        direction,
+        reason: format!("malformed: \u{1b}'; -- é\u{f8ff} {number}"),
+        head: "{\"\0".to_owned(),
+        size: usize::MAX >> 1,
+    };
+    for number in 0..MAX_PARKED + 2 {
+        let direction = if number % 2 == 0 { Direction::FromAgent } else { Direction::ToAgent };
+        bed.store.park(&parked(number, direction), at(i64::from(number))).await.expect("kept");
+    }
+    let all = fixture.reopen().await.parked().await.expect("all");
+    assert_eq!(all.len(), MAX_PARKED as usize);
+    let newest = MAX_PARKED + 1;
+    assert_eq!((all[0].at, &all[0].message), (at(i64::from(newest)), &parked(newest, Direction::ToAgent)));
+    assert_eq!(all.last().expect("there are some").message, parked(2, Direction::FromAgent));
+    assert_eq!(bed.store.forget_parked(all[3].id).await.expect("forgotten"), u64::from(MAX_PARKED) - 3);
+    assert_eq!(bed.store.parked().await.expect("the rest"), all[..3]);
 }

@@ -67,9 +67,9 @@ pub(super) async fn apply(
             runs::ordered(tx, repository, &order, now).await?;
         }
         Change::Reordered { key, from, agent } => runs::reordered(tx, repository, &key, from, &agent, now).await?,
-        Change::Granted { name, key, boot, hosts } => {
-            let claim = runs::Claim { name: &name, key: &key, boot: &boot, hosts: &hosts };
-            applied.fence = Some(runs::granted(tx, repository, &claim, now).await?);
+        Change::Granted { name, key, boot, hosts, order } => {
+            let claim = runs::Claim { name: &name, key: &key, boot: &boot, hosts: &hosts, order };
+            applied.fence = Some(runs::granted(tx, repository, claim, now).await?);
         }
         Change::Moved { key, from, to, fence, boot, outcome } => {
             let boot = boot.as_ref();

@@ -5,6 +5,7 @@
 
 mod change;
 mod logs;
+mod parked;
 mod read;
 mod rows;
 mod runs;
@@ -21,7 +22,8 @@ use sqlx::postgres::{PgListener, PgPool, PgPoolOptions};
 use sqlx::{Connection, PgConnection, Postgres as Pg, Row, Transaction};
 
 use crate::{
-    Accepted, Applied, Change, Command, Cursor, Error, EventFilter, Leading, LogChunk, Outgoing, RepositoryId, Store,
+    Accepted, Applied, Change, Command, Cursor, Error, EventFilter, Leading, LogChunk, NewParked, Outgoing, Parked,
+    RepositoryId, Store,
 };
 use rows::columns;
 pub use server::Server;
@@ -296,6 +298,22 @@ impl Store for Postgres {
         push_messages(&mut tx, messages, now).await?;
         tx.commit().await?;
         Ok(())
+    }
+
+    async fn park(&self, parked: &NewParked, now: Timestamp) -> Result<(), Error> {
+        let mut tx = self.pool.begin().await?;
+        parked::add(&mut tx, parked, now).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn parked(&self) -> Result<Vec<Parked>, Error> {
+        parked::all(&mut *self.pool.acquire().await?).await
+    }
+
+    async fn forget_parked(&self, up_to: i64) -> Result<u64, Error> {
+        let done = sqlx::query("DELETE FROM parked WHERE id <= $1").bind(up_to).execute(&self.pool).await?;
+        Ok(done.rows_affected())
     }
 
     async fn outgoing(&self, after: i64, limit: u32) -> Result<Vec<Outgoing>, Error> {

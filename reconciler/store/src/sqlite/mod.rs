@@ -5,6 +5,7 @@
 
 mod change;
 mod logs;
+mod parked;
 mod read;
 mod rows;
 mod runs;
@@ -20,7 +21,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{Row, SqliteConnection};
 
 use crate::{
-    Accepted, Applied, Change, Command, Cursor, Error, EventFilter, Leading, LogChunk, Outgoing, RepositoryId, Store,
+    Accepted, Applied, Change, Command, Cursor, Error, EventFilter, Leading, LogChunk, NewParked, Outgoing, Parked,
+    RepositoryId, Store,
 };
 
 /// How long a writer waits for another process's transaction.
@@ -225,6 +227,22 @@ impl Store for Sqlite {
         push_messages(&mut tx, messages, now).await?;
         tx.commit().await?;
         Ok(())
+    }
+
+    async fn park(&self, parked: &NewParked, now: Timestamp) -> Result<(), Error> {
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        parked::add(&mut tx, parked, now).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn parked(&self) -> Result<Vec<Parked>, Error> {
+        parked::all(&mut *self.reader.acquire().await?).await
+    }
+
+    async fn forget_parked(&self, up_to: i64) -> Result<u64, Error> {
+        let done = sqlx::query("DELETE FROM parked WHERE id <= ?").bind(up_to).execute(&self.writer).await?;
+        Ok(done.rows_affected())
     }
 
     async fn outgoing(&self, after: i64, limit: u32) -> Result<Vec<Outgoing>, Error> {

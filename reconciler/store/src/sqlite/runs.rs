@@ -146,15 +146,17 @@ pub(super) struct Claim<'a> {
     pub key: &'a AttemptKey,
     pub boot: &'a BootId,
     pub hosts: &'a [Host],
+    /// The digest of the order.
+    pub order: String,
 }
 
 pub(super) async fn granted(
     tx: Tx<'_>,
     repository: RepositoryId,
-    claim: &Claim<'_>,
+    claim: Claim<'_>,
     now: Timestamp,
 ) -> Result<Fence, Error> {
-    let Claim { name, key, boot, hosts } = *claim;
+    let Claim { name, key, boot, hosts, order } = claim;
     let claimed = sqlx::query(
         "SELECT agent FROM attempts JOIN runs ON runs.id = attempts.run_id
          WHERE run_id = ? AND step = ? AND number = ? AND attempts.state = 'claimed' AND boot = ?
@@ -189,7 +191,7 @@ pub(super) async fn granted(
     .execute(&mut *tx)
     .await?;
     remember_state(tx, key, AttemptState::Granted, now).await?;
-    let grant = ToAgent::Grant(chiffon_schemas::Grant { key: key.clone(), boot: boot.clone(), fence, at: now });
+    let grant = ToAgent::Grant(chiffon_schemas::Grant { key: key.clone(), boot: boot.clone(), fence, order, at: now });
     super::push_messages(tx, &[(agent, grant)], now).await?;
     touch(tx, repository, name).await?;
     Ok(fence)

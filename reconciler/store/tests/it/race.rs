@@ -195,7 +195,13 @@ async fn one_of_many_offers_orders_and_moves_wins<S: Shared>() {
             Change::Approved { name: request.clone(), run: Box::new(run(&run_id, &offer)) },
             ordered(&request, &key),
             claim,
-            Change::Granted { name: request.clone(), key: key.clone(), boot: boot(1), hosts: hosts(&["nas01"]) },
+            Change::Granted {
+                name: request.clone(),
+                key: key.clone(),
+                boot: boot(1),
+                hosts: hosts(&["nas01"]),
+                order: "0".repeat(64),
+            },
             moved(&key, Granted, Started),
             moved(&key, Started, Failed),
         ];

@@ -176,7 +176,8 @@ async fn grant(bed: &Bed<'_>, model: &mut Model, attempt: usize, life: u64, on: 
     }
     let on: Vec<Host> = HOSTS.iter().zip(on).filter(|(_, on)| **on).map(|(text, _)| host(text)).collect();
     let name = request(ATTEMPTS[attempt].0);
-    let change = Change::Granted { name, key: key_of(attempt), boot: boot(life), hosts: on.clone() };
+    let change =
+        Change::Granted { name, key: key_of(attempt), boot: boot(life), hosts: on.clone(), order: "0".repeat(64) };
     match (apply(bed, change).await, model.may_grant(attempt, life, &on)) {
         (Ok(Applied { fence: Some(fence) }), Ok(())) => {
             prop_assert!(Some(fence) > model.last_fence, "{fence} after {:?}", model.last_fence);
