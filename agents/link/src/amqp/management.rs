@@ -1,6 +1,6 @@
 //! The broker's management API: virtual hosts, users, and what each of them may do.
 //!
-//! An agent's user may read its own queue, and write to two exchanges with its own name as the key. It may declare
+//! An agent's user may read its own queue, and write to three exchanges with its own name as the key. It may declare
 //! nothing. So a credential that was stolen speaks for that agent alone, and the broker itself refuses the rest (S12).
 
 use std::net::IpAddr;
@@ -15,6 +15,9 @@ use super::{BadAddress, topology};
 
 /// Every call is small.
 const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The exchanges that agents write to, each with its own name as the key.
+const AGENTS_WRITE: [&str; 3] = [topology::REPORTS, topology::LIVE, topology::PARKED];
 
 /// How the user of an agent is called on the broker. Users belong to no virtual host, and other reconcilers may have
 /// agents of this name in theirs.
@@ -130,9 +133,11 @@ impl Management {
     /// See [`Error`].
     pub async fn make_reconciler(&self, vhost: &str, user: &str, password: &str) -> Result<(), Error> {
         self.make_user(user, password).await?;
-        let ours = r"^(chiffon\.v1\..*|work\.v1\..*|reports\.v1|parked\.v1)$";
+        let ours = r"^(chiffon\.v1\..*|work\.v1\..*|reports\.v1|live\.v1|parked\.v1)$";
         self.permit(vhost, user, ours, ours, ours).await?;
-        self.permit_keys(vhost, user, topology::REPORTS, "^$", ".*").await?;
+        for exchange in [topology::REPORTS, topology::LIVE] {
+            self.permit_keys(vhost, user, exchange, "^$", ".*").await?;
+        }
         self.permit_keys(vhost, user, topology::PARKED, ".*", ".*").await
     }
 
@@ -143,11 +148,12 @@ impl Management {
     pub async fn make_agent(&self, vhost: &str, agent: &Name, password: &str) -> Result<(), Error> {
         let user = agent_user(vhost, agent);
         self.make_user(&user, password).await?;
-        let write = format!("^({}|{})$", regex(topology::REPORTS), regex(topology::PARKED));
+        let written = AGENTS_WRITE.map(regex).join("|");
+        let write = format!("^({written})$");
         let read = format!("^{}$", regex(&topology::work_queue(agent)));
         self.permit(vhost, &user, "^$", &write, &read).await?;
         let key = format!("^{agent}$");
-        for exchange in [topology::REPORTS, topology::PARKED] {
+        for exchange in AGENTS_WRITE {
             self.permit_keys(vhost, &user, exchange, &key, "^$").await?;
         }
         Ok(())

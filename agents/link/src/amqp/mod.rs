@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chiffon_schemas::{FromAgent, Name, ToAgent};
+use chiffon_schemas::{AgentMessage, FromAgent, Name, ToAgent};
 use lapin::options::{BasicAckOptions, BasicPublishOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Confirmation};
@@ -195,7 +195,12 @@ impl Link for AmqpLink {
             return Err(Error::Foreign { agent: self.agent.clone(), claimed: message.agent.clone() });
         }
         let bytes = wire::encode(message)?;
-        self.bus.publish(topology::REPORTS, &self.agent, &bytes, FieldTable::default()).await
+        // What is said again soon, and is worth nothing later, must not take the room of what has to arrive.
+        let exchange = match &message.message {
+            AgentMessage::Heartbeat | AgentMessage::Progress { .. } => topology::LIVE,
+            _ => topology::REPORTS,
+        };
+        self.bus.publish(exchange, &self.agent, &bytes, FieldTable::default()).await
     }
 
     async fn receive(&self) -> Result<Delivery<ToAgent>, Error> {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chiffon_schemas::Name;
-use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream, StreamExt};
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Event};
@@ -135,8 +135,11 @@ struct Session {
     number: u64,
     connection: Connection,
     live: Live,
-    consumer: lapin::Consumer,
+    deliveries: Deliveries,
 }
+
+/// What arrives, from each queue; `None` where the broker ended one of them.
+type Deliveries = BoxStream<'static, Option<lapin::Result<lapin::message::Delivery>>>;
 
 async fn begin(shared: &Shared, number: u64) -> Result<Session, String> {
     let server = &shared.server;
@@ -152,27 +155,32 @@ async fn begin(shared: &Shared, number: u64) -> Result<Session, String> {
     let declare = async {
         let (control, publish) = (connection.create_channel().await?, connection.create_channel().await?);
         publish.confirm_select(ConfirmSelectOptions::default()).await?;
-        let queue = match &shared.end {
-            End::Agent(agent) => topology::work_queue(agent),
+        let queues = match &shared.end {
+            End::Agent(agent) => vec![topology::work_queue(agent)],
             End::Hub => {
                 topology::declare(&control, shared.bounds).await?;
                 let agents = shared.agents().clone();
                 for agent in &agents {
                     topology::declare_agent(&control, agent, shared.bounds).await?;
                 }
-                topology::REPORTS_QUEUE.to_owned()
+                vec![topology::REPORTS_QUEUE.to_owned(), topology::LIVE_QUEUE.to_owned()]
             }
         };
         // A channel of its own, so that what is wrong with one thing does not end the others unseen.
         let consume = connection.create_channel().await?;
         consume.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
         shared.inbox.begin(number);
-        let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
-        let consumer = consume.basic_consume(short(&queue), short(""), options, arguments).await?;
-        Ok((Live { publish, control }, consumer))
+        let mut deliveries: Deliveries = stream::empty().boxed();
+        for queue in queues {
+            let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+            let consumer = consume.basic_consume(short(&queue), short(""), options, arguments).await?;
+            let ended = stream::once(std::future::ready(None));
+            deliveries = stream::select(deliveries, consumer.map(Some).chain(ended)).boxed();
+        }
+        Ok((Live { publish, control }, deliveries))
     };
-    let (live, consumer) = declare.await.map_err(|error: lapin::Error| trouble::declaring(server, &error))?;
-    Ok(Session { number, connection, live, consumer })
+    let (live, deliveries) = declare.await.map_err(|error: lapin::Error| trouble::declaring(server, &error))?;
+    Ok(Session { number, connection, live, deliveries })
 }
 
 impl Session {
@@ -186,7 +194,7 @@ impl Session {
         loop {
             tokio::select! {
                 _ = probe.tick(), if matches!(shared.end, End::Hub) => self.probe(),
-                delivery = self.consumer.next() => match delivery {
+                delivery = self.deliveries.next() => match delivery.flatten() {
                     Some(Ok(delivery)) => self.arrived(shared, delivery),
                     Some(Err(error)) => return trouble::broken(server, &error),
                     None => return format!("the broker at {server} ended the delivery"),

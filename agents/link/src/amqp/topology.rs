@@ -1,4 +1,5 @@
-//! What lies on the broker: three exchanges, one queue for the reports, one for what was put aside, one for each agent.
+//! What lies on the broker: four exchanges, a queue for each agent, and the reconciler's for reports, for signs of life and
+//! for what was put aside.
 //!
 //! Names carry a version, since a queue can't be declared again with other arguments. The routing key of every message
 //! is the name of the agent that it is for or comes from; the broker's permissions make that true (S12).
@@ -6,6 +7,7 @@
 //! ```text
 //! chiffon.v1.work (direct)   ── nas01 ─→ work.v1.nas01   read by the agent nas01 alone
 //! chiffon.v1.reports (topic) ── # ─────→ reports.v1      read by the reconciler
+//! chiffon.v1.live (topic)    ── # ─────→ live.v1         signs of life: the newest minute, gone with the broker
 //! chiffon.v1.parked (topic)  ── # ─────→ parked.v1       what can't be used or was delivered too often
 //! ```
 
@@ -18,10 +20,14 @@ use lapin::{Channel, ExchangeKind};
 pub const WORK: &str = "chiffon.v1.work";
 /// From agents; the key is the agent, as its permissions demand.
 pub const REPORTS: &str = "chiffon.v1.reports";
+/// Signs of life of agents; the key is the agent.
+pub const LIVE: &str = "chiffon.v1.live";
 /// Put aside; the key is the agent that it was for or came from.
 pub const PARKED: &str = "chiffon.v1.parked";
 /// The reconciler's queue.
 pub const REPORTS_QUEUE: &str = "reports.v1";
+/// Where the reconciler hears them.
+pub const LIVE_QUEUE: &str = "live.v1";
 /// What waits for a person.
 pub const PARKED_QUEUE: &str = "parked.v1";
 /// How the queues of agents begin.
@@ -33,6 +39,10 @@ const DELIVERY_LIMIT: i64 = 20;
 
 /// How many messages wait for a person before the oldest goes.
 const MAX_PARKED: i64 = 256;
+
+/// How many signs of life wait for a reconciler that is away, and for how long, in milliseconds: older ones say nothing.
+const MAX_LIVE: i64 = 1024;
+const LIVE_MS: i64 = 60_000;
 
 /// How many messages a queue takes before its senders are held back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +80,14 @@ pub async fn declare(channel: &Channel, bounds: Bounds) -> lapin::Result<()> {
     put(&mut parked, "x-overflow", text("drop-head"));
     queue(channel, PARKED_QUEUE, parked).await?;
     bind(channel, PARKED_QUEUE, PARKED, "#").await?;
+    exchange(channel, LIVE, ExchangeKind::Topic).await?;
+    let mut live = FieldTable::default();
+    put(&mut live, "x-max-length", AMQPValue::LongLongInt(MAX_LIVE));
+    put(&mut live, "x-overflow", text("drop-head"));
+    put(&mut live, "x-message-ttl", AMQPValue::LongLongInt(LIVE_MS));
+    put(&mut live, "x-single-active-consumer", AMQPValue::Boolean(true));
+    queue(channel, LIVE_QUEUE, live).await?;
+    bind(channel, LIVE_QUEUE, LIVE, "#").await?;
     queue(channel, REPORTS_QUEUE, bounded(bounds.reports)).await?;
     bind(channel, REPORTS_QUEUE, REPORTS, "#").await
 }

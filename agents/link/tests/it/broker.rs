@@ -89,6 +89,7 @@ async fn s12_an_agents_credential_acts_as_that_agent_alone() {
         ("chiffon.v1.reports", "two"),
         ("chiffon.v1.reports", "one.more"),
         ("chiffon.v1.reports", ""),
+        ("chiffon.v1.live", "two"),
         ("chiffon.v1.parked", "two"),
         ("chiffon.v1.work", "one"),
         ("chiffon.v1.work", "two"),
@@ -98,7 +99,7 @@ async fn s12_an_agents_credential_acts_as_that_agent_alone() {
     ] {
         assert_eq!(code(publish(&channel().await, exchange, key).await), Some(403), "{exchange} {key}");
     }
-    for queue in ["work.v1.two", "reports.v1", "parked.v1"] {
+    for queue in ["work.v1.two", "reports.v1", "live.v1", "parked.v1"] {
         let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
         let consumed = channel().await.basic_consume(queue.into(), "".into(), options, arguments).await;
         assert_eq!(code(consumed), Some(403), "consume {queue}");
@@ -184,6 +185,31 @@ async fn r5_a_broken_line_loses_nothing() {
     for step in ["held", "later"] {
         let delivery = link.receive().await.unwrap();
         assert_eq!(delivery.message, cancel(step));
+        delivery.ack().await.unwrap();
+    }
+}
+
+/// While no reconciler listens, signs of life neither pile up nor take the room of reports.
+#[tokio::test]
+async fn r5_signs_of_life_fill_nothing() {
+    let broker = Broker::new();
+    let vhost = broker.vhost().await;
+    let one = name("one");
+    hub_of(&broker, &vhost, &[&one]).await.close();
+    let link = AmqpLink::new(broker.server(&vhost), settings(), one.clone(), signer().verifier());
+    for _ in 0..100 {
+        link.send(&heartbeat(&one)).await.unwrap();
+    }
+    let claim = |step: &str| {
+        let ToAgent::Cancel { key } = cancel(step) else { unreachable!() };
+        FromAgent { message: AgentMessage::Claim { key }, ..heartbeat(&one) }
+    };
+    link.send(&claim("site")).await.unwrap();
+    let hub = hub_of(&broker, &vhost, &[&one]).await;
+    let mut heard = Vec::new();
+    while !heard.contains(&claim("site")) || heard.len() < 2 {
+        let delivery = hub.receive().await.unwrap();
+        heard.push(delivery.message.clone());
         delivery.ack().await.unwrap();
     }
 }
