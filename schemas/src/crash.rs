@@ -1,4 +1,5 @@
-//! Named crash points for tests: a process kills itself there when it is told to, and does nothing otherwise.
+//! What tests need inside the real binaries: named crash points, where a process kills itself when it is told to, and a
+//! clock that is ahead. Nothing of it is in a build without the feature `crash-points`.
 
 /// Every crash point of the embedded path, in the order of a request's life.
 pub const CRASH_POINTS: &[&str] = &[
@@ -38,4 +39,18 @@ pub fn crash_point(name: &str) {
     if point == name && REACHED.fetch_add(1, Ordering::SeqCst) + 1 == time.parse().unwrap_or(1) {
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     }
+}
+
+/// How far the clock of this process is ahead, in seconds: 0, but for tests with the feature `crash-points`.
+#[cfg(not(feature = "crash-points"))]
+#[inline(always)]
+pub fn clock_ahead() -> u64 {
+    0
+}
+
+/// How far the clock of this process is ahead, in seconds: what `CHIFFON_CLOCK_AHEAD` says.
+#[cfg(feature = "crash-points")]
+#[expect(clippy::disallowed_methods, reason = "the one place of tests that reads the environment in production code")]
+pub fn clock_ahead() -> u64 {
+    std::env::var("CHIFFON_CLOCK_AHEAD").ok().and_then(|secs| secs.parse().ok()).unwrap_or(0)
 }

@@ -175,6 +175,12 @@ impl Bed {
         text.lines().map(str::to_owned).collect()
     }
 
+    /// As [`Bed::up_once`], so many days later.
+    pub fn up_once_after_days(&self, days: u64) -> Said {
+        let mut command = self.command(&["--dir", self.home_text(), "up", "--once"]);
+        command.env("CHIFFON_CLOCK_AHEAD", (days * 86_400).to_string()).output().unwrap().into()
+    }
+
     /// Starts `chiffon up` in the background, and waits until it is ready.
     #[track_caller]
     pub fn up(&self) -> Background {

@@ -231,3 +231,46 @@ fn stops(bed: &Bed, good: &str) {
     bed.up_once().ends(0);
     assert_eq!(bed.state("journal"), "succeeded");
 }
+
+/// A plan that was merged after its fortnight runs nothing, and another one is offered at once.
+#[test]
+fn s2_a_plan_that_has_expired_when_it_is_merged_is_refused_and_planned_again() {
+    let bed = Bed::new();
+    bed.push_request("journal", "Deploy the journal");
+    bed.up_once().ends(0);
+    bed.approve("journal", Merge::Commit);
+    bed.up_once_after_days(15).ends(0);
+    assert!(bed.infra.lines("journal").is_empty());
+    assert!(
+        bed.history().iter().any(|line| line.contains("journal") && line.contains("expired")),
+        "{:#?}",
+        bed.history()
+    );
+    let status = bed.status("journal");
+    assert_eq!((&status["state"], &status["plan"]["revision"]), (&"proposed".into(), &2.into()), "{status}");
+    bed.approve("journal", Merge::Commit);
+    bed.up_once_after_days(16).ends(0);
+    assert_eq!(bed.infra.lines("journal"), ["alpha"]);
+}
+
+/// A plan that was merged in time and came to its first grant too late runs nothing either.
+#[test]
+fn s2_an_approved_plan_that_expires_before_its_first_grant_is_refused_and_planned_again() {
+    let bed = Bed::new();
+    bed.push_request("journal", "Deploy the journal");
+    bed.up_once().ends(0);
+    let paused = bed.chiffon(&["pause", "journal", "--reason", "guests are here", "--until", "20d"]);
+    assert_eq!(paused.status, 0, "{}{}", paused.out, paused.err);
+    bed.approve("journal", Merge::Commit);
+    bed.up_once();
+    assert_eq!(bed.state("journal"), "paused");
+    bed.up_once_after_days(21);
+    assert!(bed.infra.lines("journal").is_empty());
+    assert!(
+        bed.history().iter().any(|line| line.contains("journal") && line.contains("expired")),
+        "{:#?}",
+        bed.history()
+    );
+    let status = bed.status("journal");
+    assert_eq!((&status["state"], &status["plan"]["revision"]), (&"proposed".into(), &2.into()), "{status}");
+}
