@@ -1,5 +1,6 @@
 //! The catalogue of a commit of a git repository: paths and blobs from its objects, never from a checkout.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use chiffon_core::catalogue::{Catalogue, Finding, Source};
@@ -29,7 +30,8 @@ pub enum ReadError {
 /// Reads the catalogue of a commit.
 ///
 /// # Errors
-/// The commit itself can't be read; single files that can't are findings of the catalogue.
+/// The commit or an object of it can't be read from the repository, which says nothing about what it holds. Files that
+/// are there and can't be used are findings of the catalogue.
 pub fn read_catalogue(
     repo: &Repo,
     commit: &Oid,
@@ -73,9 +75,23 @@ pub fn read_catalogue(
             entries.insert(folder, Entry { kind: Kind::Folder, oid: entry.oid });
         }
     }
-    let files = Files::new(entries, |oid, max| repo.read_blob(oid, max).map_err(|error| error.to_string()));
+    // The first object that the repository could not give: a catalogue without it would deny what it does not know.
+    let lost = RefCell::new(None);
+    let files = Files::new(entries, |oid, max| {
+        repo.read_blob(oid, max).map_err(|error| {
+            let reason = error.to_string();
+            if !matches!(error, chiffon_requests::Error::TooLarge { .. }) {
+                lost.borrow_mut().get_or_insert(error);
+            }
+            reason
+        })
+    });
     let infra = InfraRef { repository: repository.clone(), commit: commit.clone(), tree, inventory: inventory.clone() };
     let mut catalogue = catalogue::read(&files, infra);
+    drop(files);
+    if let Some(source) = lost.into_inner() {
+        return Err(failed(source));
+    }
     catalogue.findings.extend(findings);
     catalogue.findings.sort_by(|a, b| (&a.at, &a.message).cmp(&(&b.at, &b.message)));
     Ok(catalogue)

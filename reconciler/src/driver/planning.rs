@@ -233,7 +233,7 @@ impl Driver {
         let Some(repo) = &self.infra else { return Err("its mirror is not there yet".to_owned()) };
         let infra = &self.config.spec.infra;
         let read = blocking(|| chiffon_planner::read_catalogue(repo, commit, &infra.name, &infra.inventory));
-        let catalogue = Arc::new(read.map_err(|error| error.to_string())?);
+        let catalogue = Arc::new(read.map_err(|error| crate::commands::chain(&error))?);
         self.catalogue = Some((commit.clone(), Arc::clone(&catalogue)));
         Ok(catalogue)
     }

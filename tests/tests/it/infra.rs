@@ -169,3 +169,24 @@ fn an_infra_repository_that_never_answers_holds_up_neither_runs_nor_the_end() {
     up.signal("TERM");
     assert_eq!(up.end(), 0);
 }
+
+/// What can't be read of the infra repository delays an approved plan; only what was read may refuse it.
+#[test]
+fn s1_a_catalogue_that_cannot_be_read_delays_an_approved_plan_and_refuses_nothing() {
+    let bed = Bed::new();
+    bed.push_request("journal", "Deploy the journal");
+    bed.up_once().ends(0);
+    bed.approve("journal", Merge::Commit);
+    let blob = bed.infra.git(&["rev-parse", "HEAD:playbooks/journal-deployment.yml"]);
+    let (folder, file) = blob.trim().split_at(2);
+    let object = bed.home().join("state/infra.git/objects").join(folder).join(file);
+    let aside = bed.path().join("aside");
+    fs::rename(&object, &aside).expect("a loose object");
+    let said = bed.up_once().ends(1);
+    assert!(said.err.contains("journal:") && said.err.contains(blob.trim()), "{}", said.err);
+    assert_eq!(bed.count("plan-refused"), 0);
+    assert!(bed.infra.lines("journal").is_empty());
+    fs::rename(&aside, &object).unwrap();
+    bed.up_once().ends(0);
+    assert_eq!(bed.infra.lines("journal"), ["alpha"]);
+}
