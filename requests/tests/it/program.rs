@@ -100,9 +100,13 @@ fn what_can_not_be_reached_is_said_in_words() {
     assert!(error.contains("does not appear to be a git repository"), "{error}");
     let no_git = Git::new("/nonexistent".into(), None);
     assert!(no_git.version().unwrap_err().to_string().contains("can't be started"));
-    let shim = bed.folder().join("git");
-    std::fs::write(&shim, "#!/bin/sh\necho git version 2.30.2\n").unwrap();
-    std::fs::set_permissions(&shim, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let script = bed.folder().join("script");
+    std::fs::write(&script, "#!/bin/sh\necho git version 2.30.2\n").unwrap();
+    // Written by a process of its own: a descriptor open for writing here may be inherited by a program that another
+    // test starts just then, and the kernel refuses to run a file that somebody may write.
+    let installed =
+        std::process::Command::new("install").arg("-m755").arg(&script).arg(bed.folder().join("git")).status();
+    assert!(installed.unwrap().success());
     let old = Git::new(bed.folder().as_os_str().to_owned(), None).version().unwrap_err().to_string();
     assert!(old.contains("too old"), "{old}");
 }

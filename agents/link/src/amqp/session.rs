@@ -22,6 +22,9 @@ use super::{Server, trouble};
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// How long the beginning of a session may take, declarations included.
+const BEGIN_WITHIN: Duration = Duration::from_secs(15);
+
 /// A session that held this long was a good one: after it the pauses begin anew.
 const GOOD_AFTER: Duration = Duration::from_secs(10);
 
@@ -125,9 +128,11 @@ pub(super) async fn supervise(shared: Arc<Shared>) {
 
 /// One session from its beginning to its end; why it ended, in words.
 async fn one(shared: &Shared, number: u64) -> String {
-    match begin(shared, number).await {
-        Err(reason) => reason,
-        Ok(session) => session.last(shared).await,
+    match tokio::time::timeout(BEGIN_WITHIN, begin(shared, number)).await {
+        // It accepts, and then says nothing.
+        Err(_) => format!("the broker at {} does not answer in {} s", shared.server, BEGIN_WITHIN.as_secs()),
+        Ok(Err(reason)) => reason,
+        Ok(Ok(session)) => session.last(shared).await,
     }
 }
 
@@ -193,7 +198,12 @@ impl Session {
         let mut probe = tokio::time::interval(PROBE_EVERY);
         loop {
             tokio::select! {
-                _ = probe.tick(), if matches!(shared.end, End::Hub) => self.probe(),
+                _ = probe.tick(), if matches!(shared.end, End::Hub) => {
+                    // While it is blocked, the one that noticed is enough.
+                    if shared.trouble.borrow().is_none() {
+                        self.probe();
+                    }
+                }
                 delivery = self.deliveries.next() => match delivery.flatten() {
                     Some(Ok(delivery)) => self.arrived(shared, delivery),
                     Some(Err(error)) => return trouble::broken(server, &error),

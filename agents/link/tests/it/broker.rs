@@ -242,7 +242,7 @@ async fn what_is_wrong_with_a_broker_is_said_in_a_line() {
                 return;
             }
             assert!(trouble.is_empty() || trouble.starts_with("connecting"), "{trouble} instead of {part}");
-            tokio::task::yield_now().await;
+            tokio::task::spawn_blocking(|| std::thread::yield_now()).await.unwrap();
         }
     };
     let connection = broker.connect(&broker.user, &broker.password, &vhost).await;
@@ -255,4 +255,8 @@ async fn what_is_wrong_with_a_broker_is_said_in_a_line() {
     says(hub(broker.server("no-such-host")), "chiffon broker setup").await;
     let nobody = chiffon_link::amqp::Server::new("amqp://c@127.0.0.1:9/x", "", None, false).unwrap();
     says(hub(nobody), "the broker at 127.0.0.1:9 does not answer").await;
+    // It takes connections and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("amqp://c@{}/x", silent.local_addr().unwrap());
+    says(hub(chiffon_link::amqp::Server::new(&url, "", None, false).unwrap()), "does not answer in").await;
 }
