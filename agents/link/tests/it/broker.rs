@@ -242,7 +242,7 @@ async fn what_is_wrong_with_a_broker_is_said_in_a_line() {
                 return;
             }
             assert!(trouble.is_empty() || trouble.starts_with("connecting"), "{trouble} instead of {part}");
-            tokio::task::spawn_blocking(|| std::thread::yield_now()).await.unwrap();
+            tokio::task::spawn_blocking(std::thread::yield_now).await.unwrap();
         }
     };
     let connection = broker.connect(&broker.user, &broker.password, &vhost).await;
