@@ -83,6 +83,10 @@ pub enum Command {
     Audit(Audit),
     /// List messages of the bus that nobody could use
     Parked(Parked),
+    /// Make a place for Chiffon on a RabbitMQ broker
+    Broker(Broker),
+    /// Invite agents to the broker, list them, and send them away
+    Agent(Agent),
     /// Called by git hooks
     #[command(hide = true)]
     Hook(Hook),
@@ -271,6 +275,59 @@ pub struct Audit {
     /// At most so many
     #[arg(long, default_value_t = 50)]
     pub limit: u32,
+}
+
+/// `chiffon broker`.
+#[derive(Debug, Args)]
+pub struct Broker {
+    /// What to do
+    #[command(subcommand)]
+    pub what: BrokerCommand,
+}
+
+/// What to do with the broker.
+#[derive(Debug, Subcommand)]
+pub enum BrokerCommand {
+    /// Make the virtual host and the reconciler's user with their permissions; harmless where they are there
+    Setup,
+}
+
+/// `chiffon agent`.
+#[derive(Debug, Args)]
+pub struct Agent {
+    /// What to do
+    #[command(subcommand)]
+    pub what: AgentCommand,
+}
+
+/// What to do with agents.
+#[derive(Debug, Subcommand)]
+pub enum AgentCommand {
+    /// Make a place for an agent, and print the token that it enrols with
+    Invite(Invite),
+    /// List agents: their places, and when they were heard
+    List,
+    /// Give an agent new credentials; the old ones end at once, and it enrols again
+    Rotate(Invite),
+    /// Send an agent away: its credentials end at once
+    Revoke(OfAgent),
+}
+
+/// `chiffon agent invite` and `chiffon agent rotate`.
+#[derive(Debug, Args)]
+pub struct Invite {
+    /// The agent
+    pub name: String,
+    /// How long the token can be used
+    #[arg(long, value_name = "SPAN", default_value = "1d")]
+    pub valid: String,
+}
+
+/// A command that only takes an agent's name.
+#[derive(Debug, Args)]
+pub struct OfAgent {
+    /// The agent
+    pub name: String,
 }
 
 /// `chiffon hook`.

@@ -42,6 +42,10 @@ impl Config {
             self.spec.store.postgres = before.spec.store.postgres.clone();
             kept.push("`store.postgres`");
         }
+        if self.spec.bus.amqp != before.spec.bus.amqp {
+            self.spec.bus.amqp = before.spec.bus.amqp.clone();
+            kept.push("`bus.amqp`");
+        }
         (self, kept)
     }
 }

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use chiffon_schemas::{BootId, EventId, RunId, Timestamp, ulid};
+use chiffon_schemas::{EventId, RunId, Timestamp, ulid};
 
 /// What the process was started with.
 #[derive(Debug, Clone, Default)]
@@ -106,9 +106,4 @@ pub fn event_id() -> EventId {
 /// A new run's id.
 pub fn run_id() -> RunId {
     RunId::parse(new_ulid()).expect("a ULID is a run id")
-}
-
-/// The id of this life of the agent.
-pub fn boot_id() -> BootId {
-    BootId::parse(new_ulid()).expect("a ULID is a boot id")
 }

@@ -98,6 +98,16 @@ impl Home {
         self.state().join("agent")
     }
 
+    /// What orders are signed with, where agents are processes of their own.
+    pub fn signing_key(&self) -> PathBuf {
+        self.state().join("signing-key")
+    }
+
+    /// Where a running `chiffon up` answers over HTTP.
+    pub fn web_address(&self) -> PathBuf {
+        self.state().join("web-address")
+    }
+
     /// Touched to wake a running `chiffon up`.
     pub fn wake(&self) -> PathBuf {
         self.state().join("wake")

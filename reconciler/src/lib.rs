@@ -1,5 +1,6 @@
 //! The `chiffon` command: configuration, driver loop, outbox relay, lifecycle and command line.
 
+mod bus;
 mod cli;
 mod commands;
 mod config;

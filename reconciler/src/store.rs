@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use chiffon_schemas::PostgresSpec;
 use chiffon_store::{Postgres, PostgresServer, Sqlite, Store};
 
@@ -46,19 +46,8 @@ pub fn server(home: &Home, spec: &PostgresSpec) -> Result<PostgresServer> {
     let at = |path: &Path| home.folder().join(path);
     Ok(PostgresServer {
         url: spec.url.clone(),
-        password: spec.password_file.as_deref().map(|path| secret(&at(path))).transpose()?,
+        password: spec.password_file.as_deref().map(|path| chiffon_link::read_secret(&at(path))).transpose()?,
         ca_file: spec.ca_file.as_deref().map(at),
         insecure_tls: spec.insecure_tls,
     })
-}
-
-/// The first line of a file that holds a secret and that nobody else can read.
-fn secret(path: &Path) -> Result<String> {
-    use std::os::unix::fs::PermissionsExt;
-    let data = std::fs::metadata(path).with_context(|| format!("reading {}", path.display()))?;
-    if data.permissions().mode() & 0o077 != 0 {
-        bail!("others can read {}: chmod 600 {}", path.display(), path.display());
-    }
-    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-    Ok(text.lines().next().unwrap_or_default().to_owned())
 }

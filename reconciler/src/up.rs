@@ -9,15 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use chiffon_core::State;
-use chiffon_infra::Ansible;
-use chiffon_link::{Hub, Limits, LocalHub};
-use chiffon_schemas::{Name, Timestamp};
+use chiffon_core::{State, Waiting};
+use chiffon_link::{Delivery, Hub};
+use chiffon_schemas::{FromAgent, Name, Timestamp};
 use chiffon_store::{Leading, Store};
 use notify::Watcher;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::bus::Bus;
 use crate::commands::Exit;
 use crate::config::{self, Config};
 use crate::driver::{Driver, Fetched};
@@ -30,16 +30,25 @@ mod ears;
 mod fetching;
 mod leader;
 mod report;
+mod watched;
 
 pub(crate) use agent::ansible as ansible_config;
 pub use report::tone;
 
+use agent::Embedded;
 use ears::Ears;
 use fetching::Fetching;
 use leader::Leader;
+use watched::Watched;
 
 /// The longest that the start waits for the embedded agent to have settled its journal.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long `up --once` waits for agents on a broker to be heard: more than their heartbeat takes.
+const AGENTS_DUE: Duration = Duration::from_secs(15);
+
+/// What is said of a message from an agent that has no place on the bus.
+const STRANGER: &str = "no agent of this name is enrolled: `chiffon agent invite` makes a place for one";
 
 /// After so many tries a message that can't be taken in is put aside (R7).
 const MAX_TRIES: u32 = 3;
@@ -76,73 +85,100 @@ pub async fn up(home: Home, environment: Environment, output: &Output, options: 
     let config = load(&home)?;
     let _lock = take_lock(&home).await?;
     let mut signals = Signals::new()?;
-    let Some(store) = open_store(&home, &config, output, options, &mut signals).await? else { return Ok(Exit::Done) };
-    let leader = Leader::new(&home, Arc::clone(&store), store.repository(&config.spec.name).await?)?;
-    if !leader.wait(output, options, &mut signals).await? {
-        return Ok(Exit::Done);
-    }
-    let hub = Arc::new(LocalHub::new(Limits::default()).context("making the key that orders are signed with")?);
-    let link = hub.attach(&config.spec.agent.name);
-    let (stop_agent, agent_stop) = watch::channel(false);
-    let (agent, ansible) = agent::start(&home, &config, &environment, link, agent_stop)?;
-    let mut driver = Driver::new(home.clone(), environment.clone(), config, Arc::clone(&store), hub.clone()).await?;
-    let mut looped = Loop {
-        reporter: report::Reporter::new(*output, options.quiet),
-        driver: &mut driver,
-        store,
-        hub: hub.clone(),
-        home: &home,
-        environment: &environment,
-        ansible,
-        output,
-        stop: Stop::No,
-        last_error: None,
-        troubles: BTreeMap::new(),
-        unread: Vec::new(),
-        exit: Exit::Done,
-        fetching: Fetching::new(),
-        ears: Ears::new(),
-        leader,
-    };
-    let ended = looped.run(options, &mut signals).await;
-    let exit = looped.exit;
-    looped.fetching.stop().await;
-    let _ = stop_agent.send(true);
-    if tokio::time::timeout(Duration::from_secs(60), agent).await.is_err() {
-        output.progress("the agent did not stop in 60 s");
-    }
-    ended.map(|()| exit)
+    let watched = Watched::start(&home, &config, options.once, output).await?;
+    let work = Work { home: &home, environment: &environment, output, options, watched: &watched };
+    let ended = work.run(config, &mut signals).await;
+    watched.stop().await;
+    ended
 }
 
-/// Opens the store; while a server can't be reached it is tried again, ever more seldom, and each new reason is said
-/// once. `None` where a person asked to stop meanwhile.
-async fn open_store(
-    home: &Home,
-    config: &Config,
-    output: &Output,
-    options: &Options,
-    signals: &mut Signals,
-) -> Result<Option<Arc<dyn Store>>> {
-    let mut said = String::new();
-    let mut pause = Duration::from_secs(1);
-    loop {
-        let error = match crate::store::open(home, config).await {
-            Ok(store) => return Ok(Some(store)),
-            Err(error) => error,
+/// What the whole of it is done with.
+struct Work<'a> {
+    home: &'a Home,
+    environment: &'a Environment,
+    output: &'a Output,
+    options: &'a Options,
+    watched: &'a Watched,
+}
+
+impl Work<'_> {
+    async fn run(self, config: Config, signals: &mut Signals) -> Result<Exit> {
+        let Self { home, environment, output, options, watched } = self;
+        let Some(store) = self.open_store(&config, signals).await? else { return Ok(Exit::Done) };
+        let repository = store.repository(&config.spec.name).await?;
+        watched.store(Ok((Arc::clone(&store), repository)));
+        let leader = Leader::new(home, Arc::clone(&store), repository)?;
+        if !leader.wait(output, options, signals, watched).await? {
+            return Ok(Exit::Done);
+        }
+        let bus = Bus::open(home, &config)?;
+        let embedded = match &bus {
+            Bus::Embedded(hub) => {
+                Some(Embedded::start(home, &config, environment, hub.attach(&config.spec.agent.name))?)
+            }
+            Bus::Broker(_) => None,
         };
-        if options.once || !crate::store::may_come_back(&error) {
-            return Err(error);
+        let hub = bus.hub();
+        let mut driver =
+            Driver::new(home.clone(), environment.clone(), config, Arc::clone(&store), hub.clone()).await?;
+        let mut looped = Loop {
+            reporter: report::Reporter::new(*output, options.quiet),
+            driver: &mut driver,
+            store,
+            trouble: hub.trouble(),
+            hub,
+            home,
+            environment,
+            embedded: embedded.as_ref(),
+            agents_due: None,
+            output,
+            stop: Stop::No,
+            last_error: None,
+            troubles: BTreeMap::new(),
+            unread: Vec::new(),
+            exit: Exit::Done,
+            fetching: Fetching::new(),
+            ears: Ears::new(),
+            leader,
+            watched,
+        };
+        let ended = looped.run(options, signals).await;
+        let exit = looped.exit;
+        looped.fetching.stop().await;
+        if let Some(embedded) = embedded
+            && !embedded.end().await
+        {
+            output.progress("the agent did not stop in time");
         }
-        let reason = format!("{error:#}");
-        if reason != said {
-            output.progress(&format!("{reason}; trying again until it answers"));
-            said = reason;
+        ended.map(|()| exit)
+    }
+
+    /// Opens the store; while a server can't be reached it is tried again, ever more seldom, and each new reason is said
+    /// once. `None` where a person asked to stop meanwhile.
+    async fn open_store(&self, config: &Config, signals: &mut Signals) -> Result<Option<Arc<dyn Store>>> {
+        let mut said = String::new();
+        let mut pause = Duration::from_secs(1);
+        loop {
+            let error = match crate::store::open(self.home, config).await {
+                Ok(store) => return Ok(Some(store)),
+                Err(error) => error,
+            };
+            if self.options.once || !crate::store::may_come_back(&error) {
+                return Err(error);
+            }
+            let reason = format!("{error:#}");
+            self.watched.turned();
+            if reason != said {
+                self.output.progress(&format!("{reason}; trying again until it answers"));
+                self.watched.store(Err(reason.clone()));
+                said = reason;
+            }
+            tokio::select! {
+                () = signals.recv() => return Ok(None),
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = (pause * 2).min(Duration::from_secs(30));
         }
-        tokio::select! {
-            () = signals.recv() => return Ok(None),
-            () = tokio::time::sleep(pause) => {}
-        }
-        pause = (pause * 2).min(Duration::from_secs(30));
     }
 }
 
@@ -183,8 +219,12 @@ struct Loop<'a> {
     hub: Arc<dyn Hub>,
     home: &'a Home,
     environment: &'a Environment,
-    /// The embedded agent's work.
-    ansible: Ansible,
+    /// What is wrong with the bus, and each change of that.
+    trouble: watch::Receiver<Option<String>>,
+    /// The agent inside this process, where there is one.
+    embedded: Option<&'a Embedded>,
+    /// Until when agents on a broker may take to be heard before nothing more is expected of them.
+    agents_due: Option<Instant>,
     output: &'a Output,
     reporter: report::Reporter,
     stop: Stop,
@@ -195,6 +235,7 @@ struct Loop<'a> {
     fetching: Fetching,
     ears: Ears,
     leader: Leader,
+    watched: &'a Watched,
 }
 
 /// What woke the loop.
@@ -209,7 +250,7 @@ impl Loop<'_> {
     async fn run(&mut self, options: &Options, signals: &mut Signals) -> Result<()> {
         let (wake, mut woken) = mpsc::channel::<()>(1);
         let _watcher = watch_files(self.home, wake)?;
-        self.wait_for_hello().await?;
+        self.wait_for_agents(options).await?;
         self.fetching.begin(self.driver);
         let mut look_again = None;
         let mut said_ready = false;
@@ -244,13 +285,16 @@ impl Loop<'_> {
             if self.ears.were_shut() {
                 self.driver.was_deaf();
             }
+            self.watched.turned();
             let due = self.fetching.due(look_again.map(until));
+            let due = self.agents_due.filter(|at| *at > Instant::now()).map_or(due, |at| at.min(due));
             let heard = tokio::select! {
                 biased;
                 () = signals.recv() => { self.asked_to_stop().await; Some(News::Stop) }
                 () = self.leader.due() => { self.lead().await?; None }
                 message = self.hub.receive() => self.take(message).await?.then_some(News::Look),
                 fetched = self.fetching.done() => { self.fetched(fetched).await; Some(News::Look) }
+                Ok(()) = self.trouble.changed() => { self.say_bus(); Some(News::Look) }
                 () = store.woken() => Some(News::Look),
                 _ = woken.recv() => { self.reload(); self.fetching.begin(self.driver); None }
                 () = tokio::time::sleep_until(due) => self.on_time(due).await,
@@ -304,13 +348,15 @@ impl Loop<'_> {
 
     /// Takes messages in until one changes something that is decided on; whether one did. A flood of log chunks costs
     /// no ticks.
-    async fn take(
-        &mut self,
-        first: Result<chiffon_link::Delivery<chiffon_schemas::FromAgent>, chiffon_link::Error>,
-    ) -> Result<bool> {
+    async fn take(&mut self, first: Result<Delivery<FromAgent>, chiffon_link::Error>) -> Result<bool> {
         let mut next = Some(first);
         while let Some(delivery) = next.take() {
             let delivery = delivery.context("the bus was closed")?;
+            if self.is_of_a_stranger(&delivery).await {
+                put_aside(delivery, STRANGER.to_owned()).await;
+                return Ok(false);
+            }
+            self.watched.heard();
             let progress = report::progress_of(&delivery.message);
             match self.driver.take_message(delivery.message.clone()).await {
                 Ok(changed) => {
@@ -328,10 +374,8 @@ impl Loop<'_> {
                     self.complain(&error);
                     // Not acknowledged, it comes again, but not for ever.
                     if delivery.tries >= MAX_TRIES && error.is_of_the_message() {
-                        let reason = format!("refused {MAX_TRIES} times: {}", crate::commands::chain(&error));
-                        if let Err(error) = delivery.park(reason).await {
-                            tracing::debug!(%error, "a message could not be put aside; it comes again");
-                        }
+                        let chain = crate::commands::chain(&error);
+                        put_aside(delivery, format!("refused {MAX_TRIES} times: {chain}")).await;
                     }
                     return Ok(true);
                 }
@@ -342,17 +386,58 @@ impl Loop<'_> {
         Ok(false)
     }
 
-    async fn wait_for_hello(&mut self) -> Result<()> {
-        let first = tokio::time::timeout(HELLO_TIMEOUT, self.hub.receive()).await;
-        match first {
-            Ok(message) => self.take(message).await.map(drop),
-            Err(_) => bail!("the embedded agent did not start in {} s", HELLO_TIMEOUT.as_secs()),
+    /// Whether nobody by that name has a place on the broker.
+    async fn is_of_a_stranger(&mut self, delivery: &Delivery<FromAgent>) -> bool {
+        if self.embedded.is_some() {
+            return false;
+        }
+        match self.driver.knows(&delivery.message.agent).await {
+            Ok(knows) => !knows,
+            Err(error) => {
+                // Not known, and not refused either: what it changes is refused where the store fails.
+                self.complain(&error);
+                false
+            }
+        }
+    }
+
+    /// The embedded agent settles its journal first. Agents elsewhere are heard when they are heard; who wants all to be
+    /// done in one go needs the broker, and gives them the time of a heartbeat.
+    async fn wait_for_agents(&mut self, options: &Options) -> Result<()> {
+        self.watched.bus(self.trouble.borrow().clone());
+        if self.embedded.is_some() {
+            let first = tokio::time::timeout(HELLO_TIMEOUT, self.hub.receive()).await;
+            return match first {
+                Ok(message) => self.take(message).await.map(drop),
+                Err(_) => bail!("the embedded agent did not start in {} s", HELLO_TIMEOUT.as_secs()),
+            };
+        }
+        if options.once {
+            let working = self.trouble.wait_for(Option::is_none);
+            if tokio::time::timeout(HELLO_TIMEOUT, working).await.is_err() {
+                let reason = self.trouble.borrow().clone().unwrap_or_default();
+                bail!("the bus does not work: {reason}");
+            }
+            self.agents_due = Some(Instant::now() + AGENTS_DUE);
+        }
+        Ok(())
+    }
+
+    /// Says of the bus once what is wrong with it, and when that is over.
+    fn say_bus(&mut self) {
+        let trouble = self.trouble.borrow_and_update().clone();
+        self.watched.bus(trouble.clone());
+        match trouble {
+            Some(reason) => self.output.failure(&reason, &[]),
+            None => self.output.progress("the bus works"),
         }
     }
 
     async fn tick(&mut self) -> Result<Option<Timestamp>> {
+        let began = Instant::now();
         match self.driver.tick().await {
             Ok(tick) => {
+                self.watched.ticked(began, &tick, self.driver.infra_trouble());
                 self.last_error = None;
                 self.exit = Exit::Done;
                 self.say_troubles(tick.troubles);
@@ -361,7 +446,9 @@ impl Loop<'_> {
                     let line = format!("a message of the bus was put aside ({agent}): {}", parked.reason);
                     self.output.failure(&line, &["chiffon parked shows them all".to_owned()]);
                 }
-                self.reporter.states(self.driver.states().await?);
+                let states = self.driver.states().await?;
+                self.watched.states(states);
+                self.reporter.states(states);
                 self.unread = self.driver.refused_files().await?;
                 self.reporter.files(&self.unread);
                 Ok(tick.look_again)
@@ -388,6 +475,7 @@ impl Loop<'_> {
 
     /// Says each error once, not at every tick.
     fn complain(&mut self, error: &crate::driver::Error) {
+        self.watched.failed(error);
         let text = crate::commands::chain(error);
         if self.last_error.as_ref() != Some(&text) {
             self.output.failure(&text, &[]);
@@ -404,7 +492,9 @@ impl Loop<'_> {
                 if !kept.is_empty() {
                     self.output.progress(&format!("{} in it counts from the next start on", kept.join(", ")));
                 }
-                self.ansible.reconfigure(ansible_config(self.home, &config, self.environment));
+                if let Some(embedded) = self.embedded {
+                    embedded.ansible.reconfigure(ansible_config(self.home, &config, self.environment));
+                }
                 self.driver.reconfigure(config);
             }
             Ok(_) => {}
@@ -463,7 +553,12 @@ impl Loop<'_> {
             return Ok(true);
         }
         let states = self.driver.states().await?;
-        let pending = |state: &State| matches!(state, State::Queued | State::Running | State::Planning(_));
+        let heard_soon = self.agents_due.is_some_and(|due| Instant::now() < due);
+        let pending = |state: &State| match state {
+            State::Queued | State::Running | State::Planning(_) => true,
+            State::Paused(Waiting::AgentOffline) => heard_soon,
+            _ => false,
+        };
         if states.iter().any(|(name, (state, _))| pending(state) && !self.troubles.contains_key(name)) {
             return Ok(false);
         }
@@ -473,6 +568,12 @@ impl Loop<'_> {
             self.exit = Exit::Attention;
         }
         Ok(true)
+    }
+}
+
+async fn put_aside(delivery: Delivery<FromAgent>, reason: String) {
+    if let Err(error) = delivery.park(reason).await {
+        tracing::debug!(%error, "a message could not be put aside; it comes again");
     }
 }
 

@@ -42,12 +42,18 @@ pub struct ConfigSpec {
     /// How playbooks are run.
     #[serde(default)]
     pub ansible: AnsibleSpec,
-    /// The agent inside this process.
+    /// The agent inside this process, where no bus is named.
     #[serde(default)]
     pub agent: AgentSpec,
+    /// How agents in other processes are reached.
+    #[serde(default, skip_serializing_if = "BusSpec::is_embedded")]
+    pub bus: BusSpec,
     /// Where records are kept.
     #[serde(default)]
     pub store: StoreSpec,
+    /// What is answered over HTTP; nothing where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub web: Option<WebSpec>,
     /// Seconds between two looks at everything, beside every wake-up.
     #[serde(default = "default_poll")]
     #[schemars(range(min = 1, max = 3600))]
@@ -106,6 +112,74 @@ impl Default for AgentSpec {
     }
 }
 
+/// How agents are reached: inside this process, unless a RabbitMQ broker is named.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BusSpec {
+    /// A RabbitMQ broker; agents are processes of their own then, `chiffon-agent`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub amqp: Option<AmqpSpec>,
+    /// What agents are told when they enrol, where it differs from what this process uses.
+    pub for_agents: ForAgentsSpec,
+    /// The broker's management, for `chiffon broker` and `chiffon agent` alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub management: Option<ManagementSpec>,
+}
+
+impl BusSpec {
+    /// Whether there is none but the one inside this process.
+    pub fn is_embedded(&self) -> bool {
+        self == &Self::default()
+    }
+}
+
+/// Addresses as other machines use them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ForAgentsSpec {
+    /// The broker: `amqps://host:5671/vhost`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub amqp_url: Option<String>,
+    /// The requests repository: an https or ssh address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_url: Option<String>,
+    /// The infra repository, where `infra.url` is a path on this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub infra_url: Option<String>,
+}
+
+/// A RabbitMQ broker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AmqpSpec {
+    /// `amqps://user@host:5671/vhost`, without a password.
+    pub url: String,
+    /// A file that holds the password; relative to this file.
+    pub password_file: PathBuf,
+    /// A file with the certificate of the authority that the broker's is signed by; the system's count in any case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// Takes a broker on another machine without TLS.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub insecure_tls: bool,
+}
+
+/// The management of a RabbitMQ broker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ManagementSpec {
+    /// `https://user@host:15671`, without a password; a user with the tag `administrator`.
+    pub url: String,
+    /// A file that holds the password; relative to this file. Only who sets up the broker or agents has to read it.
+    pub password_file: PathBuf,
+    /// A file with the certificate of the authority that the broker's is signed by; the system's count in any case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// Takes a broker on another machine without TLS.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub insecure_tls: bool,
+}
+
 /// Where records are kept: a SQLite file in the state folder, unless a PostgreSQL database is named.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -139,6 +213,30 @@ pub struct PostgresSpec {
     /// Takes a server on another machine without TLS, or with a certificate that nobody vouches for.
     #[serde(default)]
     pub insecure_tls: bool,
+}
+
+/// What is answered over HTTP: health, metrics, and agents that enrol.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WebSpec {
+    /// The address to listen on, like `127.0.0.1:7440`. One that other machines reach needs `tls`.
+    pub listen: String,
+    /// How others reach it, like `https://chiffon.lan:7440`, where that is not `listen`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// The certificate that it shows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsSpec>,
+}
+
+/// A certificate and its key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TlsSpec {
+    /// The certificate and those that lead to its authority, in PEM; relative to this file.
+    pub cert_file: PathBuf,
+    /// Its key, in PEM; relative to this file.
+    pub key_file: PathBuf,
 }
 
 /// What the owner allows.

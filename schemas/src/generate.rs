@@ -1,10 +1,13 @@
 //! Everything that is generated from the types: `make gen` writes it, a test holds it fresh.
 
-use crate::{Code, ConfigFile, Evidence, FromAgent, Json, NOT_BUILT_YET, Plan, Request, RunResult, ToAgent, schema_of};
+use crate::{
+    AgentFile, Code, ConfigFile, Evidence, FromAgent, Json, NOT_BUILT_YET, Plan, Request, RunResult, ToAgent, schema_of,
+};
 
 /// Every generated file: its path from the repository's root, and its text.
 pub fn generated_files() -> Vec<(String, String)> {
-    let schemas: [(&str, Json); 7] = [
+    let schemas: [(&str, Json); 8] = [
+        ("agent", schema_of::<AgentFile>()),
         ("config", schema_of::<ConfigFile>()),
         ("evidence", schema_of::<Evidence>()),
         ("from-agent", schema_of::<FromAgent>()),

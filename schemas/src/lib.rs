@@ -2,6 +2,7 @@
 //!
 //! `schemas/json/` is generated from these types by `make gen`. Nothing here does I/O or reads the clock.
 
+mod agent_file;
 mod attempt;
 mod canonical;
 mod check;
@@ -18,11 +19,13 @@ mod request;
 mod result;
 pub mod yaml;
 
+pub use agent_file::{AgentFile, AgentFileKind, AgentFileSpec, Credentials, InfraSource, MirrorSpec};
 pub use attempt::AttemptState;
 pub use canonical::{blob_oid, digest, plan_bytes, to_yaml};
 pub use check::{read, read_evidence, read_plan, read_request, schema_of};
 pub use config::{
-    AgentSpec, AnsibleSpec, ConfigFile, ConfigKind, ConfigSpec, InfraSpec, PolicySpec, PostgresSpec, StoreSpec,
+    AgentSpec, AmqpSpec, AnsibleSpec, BusSpec, ConfigFile, ConfigKind, ConfigSpec, ForAgentsSpec, InfraSpec,
+    ManagementSpec, PolicySpec, PostgresSpec, StoreSpec, TlsSpec, WebSpec,
 };
 pub use diagnostic::{Code, Diagnostic};
 pub use evidence::{Evidence, EvidenceKind, EvidenceMode, EvidenceSpec, Forecast, HostEvidence, OpaqueTask};

@@ -5,11 +5,13 @@
 
 mod background;
 mod bed;
+mod broker;
 mod infra;
 mod postgres;
 
 pub use background::Background;
 pub use bed::{Bed, Merge, Said};
+pub use broker::Broker;
 pub use infra::{Infra, homelab, is_alive};
 pub use postgres::new_database;
 
@@ -25,10 +27,22 @@ pub fn root() -> PathBuf {
 /// # Panics
 /// It was not built: `make test` does.
 pub fn chiffon() -> PathBuf {
+    built("chiffon")
+}
+
+/// The built program of agents in processes of their own.
+///
+/// # Panics
+/// It was not built: `make test` does.
+pub fn chiffon_agent() -> PathBuf {
+    built("chiffon-agent")
+}
+
+fn built(program: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let folder = test.ancestors().find(|folder| folder.join("chiffon").is_file());
-    let folder = folder.unwrap_or_else(|| panic!("chiffon is not built beside {}: run `make test`", test.display()));
-    folder.join("chiffon")
+    let folder = test.ancestors().find(|folder| folder.join(program).is_file());
+    let folder = folder.unwrap_or_else(|| panic!("{program} is not built beside {}: run `make test`", test.display()));
+    folder.join(program)
 }
 
 /// The `ansible-playbook` that tests run.

@@ -7,17 +7,24 @@
 pub mod amqp;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod invitation;
 mod local;
 mod seal;
+mod secret;
 mod wire;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
+
+use tokio::sync::watch;
 
 pub use chiffon_schemas::Direction;
 use chiffon_schemas::{FromAgent, Name, ToAgent};
 
+pub use invitation::{BadToken, Token};
 pub use local::{Limits, LocalHub, LocalLink};
 pub use seal::{KeyError, Signer, Verifier};
+pub use secret::{SecretError, read_secret, write_secret};
 pub use wire::{MAX_MESSAGE_BYTES, VERSION};
 
 /// Why a message was not taken or can't be had.
@@ -113,10 +120,11 @@ pub trait Hub: Send + Sync + 'static {
     /// [`Error::Closed`].
     async fn next_parked(&self) -> Result<Option<Delivery<Parked>>, Error>;
 
-    /// Why nothing goes over the bus just now, in words; `None` where all is well.
-    fn trouble(&self) -> Option<String> {
-        None
-    }
+    /// Why nothing goes over the bus just now, in words, and each change of that; `None` where all is well.
+    fn trouble(&self) -> watch::Receiver<Option<String>>;
+
+    /// Makes these agents known to the bus, and no others: nothing is sent to the rest.
+    async fn admit(&self, agents: &BTreeSet<Name>);
 }
 
 /// A message that waits to be acknowledged. Dropped without that, it is delivered again.

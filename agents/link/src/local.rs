@@ -3,12 +3,12 @@
 //! Queues are bounded, and a sender that meets a full one waits and then hears that the bus is blocked. Nothing here
 //! outlives the process: reconciler and agent die together, and both settle from their own records.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chiffon_schemas::{FromAgent, Name, ToAgent};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::{Delivery, Direction, Error, Hub, KeyError, Link, Parked, Receipt, Signer, Verifier, wire};
 
@@ -39,6 +39,8 @@ impl Default for Limits {
 pub struct LocalHub {
     bus: Arc<Bus>,
     signer: Signer,
+    /// There never is any.
+    trouble: watch::Sender<Option<String>>,
 }
 
 /// One agent's end.
@@ -97,7 +99,7 @@ impl LocalHub {
     pub fn new(limits: Limits) -> Result<Self, KeyError> {
         let to_hub = Arc::new(Queue::new(Direction::FromAgent));
         let bus = Arc::new(Bus { limits, to_hub, agents: Mutex::default(), parked: Mutex::default() });
-        Ok(Self { bus, signer: Signer::generate()? })
+        Ok(Self { bus, signer: Signer::generate()?, trouble: watch::Sender::new(None) })
     }
 
     /// Signs what goes to agents.
@@ -167,6 +169,13 @@ impl Hub for LocalHub {
         let receipt = ParkedReceipt { bus: Arc::clone(&self.bus), parked: Some(parked.clone()) };
         Ok(Some(Delivery::new(parked, 1, Box::new(receipt))))
     }
+
+    fn trouble(&self) -> watch::Receiver<Option<String>> {
+        self.trouble.subscribe()
+    }
+
+    /// An agent in this process is known once it is attached.
+    async fn admit(&self, _: &BTreeSet<Name>) {}
 }
 
 #[async_trait::async_trait]

@@ -60,6 +60,17 @@ impl Settings {
     }
 }
 
+/// What an agent is to do about its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shutdown {
+    /// Nobody asked for it.
+    No,
+    /// Begin nothing new, and end when what runs has ended.
+    Finish,
+    /// Cancel what runs, verify, and end.
+    Cancel,
+}
+
 /// One life of an agent.
 pub struct Agent {
     settings: Settings,
@@ -73,11 +84,12 @@ impl Agent {
         Self { settings, link, work }
     }
 
-    /// Lives until `shutdown` becomes true (or its sender is gone), then cancels what runs and waits for its end.
+    /// Lives until `shutdown` says otherwise; where its sender is gone, as after [`Shutdown::Cancel`]. What is ordered and
+    /// not begun by then waits in the journal for the next life.
     ///
     /// # Errors
     /// The journal can't be used any more, or the link ended for good. What ran was cancelled and verified then too.
-    pub async fn run(self, mut shutdown: watch::Receiver<bool>) -> Result<(), Error> {
+    pub async fn run(self, mut shutdown: watch::Receiver<Shutdown>) -> Result<(), Error> {
         let Self { settings, link, work } = self;
         let voice = Voice {
             link: Arc::clone(&link),
@@ -93,7 +105,8 @@ impl Agent {
         let hello = settle(&mut desk).await?;
         tokio::select! {
             () = voice.say(AgentMessage::Hello(hello)) => {}
-            () = told(&mut shutdown) => return Ok(()),
+            // Nothing runs yet.
+            _ = told(&mut shutdown, Shutdown::No) => return Ok(()),
         }
         desk.resume().await?;
         let result = live(&mut desk, &*link, &mut events, heartbeat, &mut shutdown).await;
@@ -107,24 +120,33 @@ async fn live(
     link: &dyn Link,
     events: &mut mpsc::Receiver<Event>,
     heartbeat: Duration,
-    shutdown: &mut watch::Receiver<bool>,
+    shutdown: &mut watch::Receiver<Shutdown>,
 ) -> Result<(), Error> {
+    let mut stop = Shutdown::No;
     let mut beat = tokio::time::interval_at(Instant::now() + heartbeat, heartbeat);
     // After a stall one heartbeat says all that many would.
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
+    while stop == Shutdown::No || desk.is_at_work() {
         tokio::select! {
-            () = told(shutdown) => return Ok(()),
+            told = told(shutdown, stop) => {
+                stop = told;
+                match stop {
+                    Shutdown::No => {}
+                    Shutdown::Finish => desk.wind_down(),
+                    Shutdown::Cancel => return Ok(()),
+                }
+            }
             Some(event) = events.recv() => desk.event(event).await?,
             delivery = link.receive() => hear(desk, delivery.map_err(Error::Link)?).await?,
             _ = beat.tick() => desk.beat(),
         }
     }
+    Ok(())
 }
 
-/// Waits until the agent is told to stop, or nobody is left who could.
-async fn told(shutdown: &mut watch::Receiver<bool>) {
-    let _ = shutdown.wait_for(|stop| *stop).await;
+/// Waits until the agent is told something else than it knows, or nobody is left who could.
+async fn told(shutdown: &mut watch::Receiver<Shutdown>, known: Shutdown) -> Shutdown {
+    shutdown.wait_for(|stop| *stop != known).await.map_or(Shutdown::Cancel, |stop| *stop)
 }
 
 /// Handles a message and only then acknowledges it: what must outlive a crash is in the journal by then.

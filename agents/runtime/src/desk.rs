@@ -68,6 +68,8 @@ pub(crate) struct Desk {
     carried: HashMap<AttemptKey, Carried>,
     running: usize,
     done: VecDeque<AttemptKey>,
+    /// Nothing new is claimed.
+    winding_down: bool,
 }
 
 impl Desk {
@@ -101,7 +103,18 @@ impl Desk {
             carried: HashMap::new(),
             running: 0,
             done: VecDeque::new(),
+            winding_down: false,
         }
+    }
+
+    /// Claims nothing more from now on; what is granted runs to its end.
+    pub fn wind_down(&mut self) {
+        self.winding_down = true;
+    }
+
+    /// Whether something runs, or is granted and waits for a free place.
+    pub fn is_at_work(&self) -> bool {
+        self.running > 0 || !self.to_start.is_empty()
     }
 
     pub fn records(&self) -> Vec<(AttemptKey, Record)> {
@@ -286,7 +299,8 @@ impl Desk {
                 self.start(order, fence, Vec::new()).await?;
             }
         }
-        while self.running + self.to_start.len() < self.settings.parallel
+        while !self.winding_down
+            && self.running + self.to_start.len() < self.settings.parallel
             && let Some(key) = self.to_claim.pop_front()
         {
             if self.record(&key).is_some_and(|record| record.stage == Stage::Ordered) {

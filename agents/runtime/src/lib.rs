@@ -5,6 +5,7 @@
 
 mod agent;
 mod attempt;
+mod boot;
 mod courier;
 mod desk;
 mod error;
@@ -16,7 +17,8 @@ mod spool;
 mod sweep;
 mod work;
 
-pub use agent::{Agent, Settings};
+pub use agent::{Agent, Settings, Shutdown};
+pub use boot::new_boot;
 pub use chiffon_schemas::Usage;
 pub use error::Error;
 pub use journal::{Clean, Durability, Entry, Journal, Record, Stage, confirm_incarnation};

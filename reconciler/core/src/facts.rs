@@ -439,6 +439,8 @@ pub struct World {
     pub locks: BTreeMap<Host, LockHolder>,
     /// Agents that were heard of, by name.
     pub agents: BTreeMap<Name, AgentFacts>,
+    /// How many attempts that are not over each agent has; those without one are left out.
+    pub load: BTreeMap<Name, u32>,
     /// Days, limits and denials.
     pub policy: crate::Policy,
 }

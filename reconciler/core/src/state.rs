@@ -3,7 +3,7 @@
 use chiffon_schemas::{AttemptState, Host, Name, RunState, Timestamp};
 
 use crate::facts::{
-    Attempt, Blocked, LockHolder, Offer, OfferState, RefusalReason, RequestFacts, RequestFile, Run, World,
+    AgentFacts, Attempt, Blocked, LockHolder, Offer, OfferState, RefusalReason, RequestFacts, RequestFile, Run, World,
 };
 
 /// The states of DESIGN section 3.
@@ -210,10 +210,19 @@ pub fn waiting(facts: &RequestFacts, run: &Run, world: &World) -> Option<Waiting
     })
 }
 
-/// An agent of the kind that the run's steps need and that was heard of lately; the first by name.
+/// The agent that is to do a run's next step: of the kind that it needs, heard of lately, with the ansible-core that the
+/// plan was made for where one has it, and of those the one with the least to do; the first by name.
 pub fn online_agent<'a>(world: &'a World, run: &Run) -> Option<&'a Name> {
     let kind = run.plan.spec.steps.first()?.agent;
-    world.agents.iter().find(|(name, agent)| agent.kind == kind && is_online(world, name)).map(|(name, _)| name)
+    let planned = run.plan.spec.tools.ansible_core.as_str();
+    let online = world.agents.iter().filter(|(name, agent)| agent.kind == kind && is_online(world, name));
+    let cost = |name: &Name, agent: &AgentFacts| {
+        let version = agent.ansible_core.as_deref().unwrap_or_default();
+        let fits = version.strip_prefix(planned).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        (!fits, world.load.get(name).copied().unwrap_or(0))
+    };
+    // Of equal ones the first is taken: names are sorted.
+    online.min_by_key(|(name, agent)| cost(name, agent)).map(|(name, _)| name)
 }
 
 /// Whether an agent was heard of lately.

@@ -3,8 +3,9 @@
 use std::os::unix::fs::PermissionsExt;
 
 use anyhow::Result;
+use chiffon_link::amqp;
 use chiffon_requests::{RefName, Repo};
-use chiffon_schemas::Oid;
+use chiffon_schemas::{AmqpSpec, Oid};
 use serde::Serialize;
 
 use super::Exit;
@@ -78,10 +79,13 @@ async fn with_config(home: &Home, environment: &Environment, config: &Config) ->
         infra(config, &mirror),
         private_state(home),
         database(home, config).await,
-        ansible(home, environment, config),
-        vault(config, &mirror),
         running(home),
     ];
+    match &config.spec.bus.amqp {
+        // Agents elsewhere have a doctor of their own.
+        Some(spec) => checks.extend(broker(home, spec).await),
+        None => checks.extend([ansible(home, environment, config), vault(config, &mirror)]),
+    }
     checks.extend(database_line(home, config));
     checks
 }
@@ -196,6 +200,38 @@ fn database_line(home: &Home, config: &Config) -> Option<Check> {
         Ok(Err(error)) => bad(what, super::chain(&error), "mend `store.postgres.url` in chiffon.yaml"),
         Err(error) => bad(what, format!("{error:#}"), "mend `store.postgres.password_file` in chiffon.yaml"),
     })
+}
+
+/// The broker, the line to it (S14), and the key that agents believe.
+async fn broker(home: &Home, spec: &AmqpSpec) -> Vec<Check> {
+    let (what, line, key) = ("broker", "line to the broker", "signing key");
+    let key = match crate::bus::signer(home) {
+        Ok(signer) => good(key, format!("agents believe what {} signed", signer.verifier())),
+        Err(error) => {
+            bad(key, format!("{error:#}"), "put the key back from a copy; with another one all agents enrol again")
+        }
+    };
+    let server = match crate::bus::server(home, spec) {
+        Ok(server) => server,
+        Err(error) => {
+            let fix = "mend `bus.amqp` in chiffon.yaml; `chiffon broker setup` makes what is missing";
+            return vec![bad(what, format!("{error:#}"), fix), key];
+        }
+    };
+    let reached = match amqp::probe(&server).await {
+        Ok(()) => good(what, format!("{server} takes `{}`", server.user())),
+        Err(reason) => bad(what, reason, "see that the broker runs, then `chiffon broker setup`"),
+    };
+    let line = match (server.is_remote(), server.is_encrypted()) {
+        (false, _) => good(line, "does not leave this machine"),
+        (true, true) => good(line, "TLS, and the broker's certificate is verified"),
+        (true, false) => bad(
+            line,
+            "insecure: whoever sits between reads everything",
+            "give the broker a certificate and take `insecure_tls` out of chiffon.yaml",
+        ),
+    };
+    vec![reached, line, key]
 }
 
 fn ansible(home: &Home, environment: &Environment, config: &Config) -> Check {

@@ -1,10 +1,12 @@
 //! The commands, one file each. A command reads the store and git, or leaves a row for the reconciler; none of them
 //! decides anything.
 
+mod agent;
 mod answer;
 mod approve;
 mod ask;
 mod audit;
+mod broker;
 mod doctor;
 mod hook;
 mod init;
@@ -84,6 +86,7 @@ async fn run(cli: Cli, environment: Environment, output: &Output) -> Result<Exit
             crate::up::up(home, environment, output, &options).await
         }
         Command::Doctor => doctor::run(&home, &environment, output).await,
+        Command::Broker(args) => broker::run(&args.what, &home, output).await,
         other => {
             let context = Desk::open(home, environment).await?;
             with_store(other, &context, output).await
@@ -100,6 +103,7 @@ async fn with_store(command: Command, context: &Desk, output: &Output) -> Result
         Command::Answer(args) => answer::run(&args, context, output).await,
         Command::Log(args) => log::run(&args, context, output).await,
         Command::Audit(args) => audit::run(&args, context, output).await,
+        Command::Agent(args) => agent::run(&args.what, context, output).await,
         Command::Parked(args) => parked::run(&args, context, output).await,
         Command::Reject(args) => {
             let name = context.known(&args.name).await?;
@@ -135,9 +139,12 @@ async fn with_store(command: Command, context: &Desk, output: &Output) -> Result
             };
             ask::run(Asked::Resolve { name, how }, context, output).await
         }
-        Command::Init(_) | Command::Hook(_) | Command::Validate(_) | Command::Up(_) | Command::Doctor => {
-            bail!("this command needs no store")
-        }
+        Command::Init(_)
+        | Command::Hook(_)
+        | Command::Validate(_)
+        | Command::Up(_)
+        | Command::Doctor
+        | Command::Broker(_) => bail!("this command needs no store"),
     }
 }
 
@@ -208,6 +215,7 @@ impl Desk {
             infra: cursor.infra,
             locks: self.store.locks(self.repository).await?,
             agents: self.store.agents().await?,
+            load: self.store.load().await?,
             policy: self.config.policy.clone(),
         };
         Ok(Some((facts, world)))

@@ -3,16 +3,17 @@
 //! Messages may come twice, late or out of order. Each is checked against the store, which is the only authority, and
 //! changes at most what its fence allows.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use chiffon_core::facts::{AgentFacts, Attempt, RequestFacts, Run};
-use chiffon_link::Parked;
+use chiffon_link::{Hub, Parked};
 use chiffon_schemas::crash::crash_point;
 use chiffon_schemas::{
     AgentMessage, AttemptKey, AttemptState, BootId, FromAgent, Hello, LogDigest, Name, Outcome, Report, ReportBody,
     RunState, Settled, ToAgent, Verdict,
 };
-use chiffon_store::{Accepted, Change, NewParked};
+use chiffon_store::{Accepted, Change, NewParked, Outgoing};
+use futures_util::future::join_all;
 use serde_json::json;
 
 use super::act::{key_of, moved};
@@ -23,6 +24,9 @@ use crate::events::{self, kind};
 /// How many messages the relay takes from the outbox at a time.
 const RELAY_BATCH: u32 = 64;
 
+/// How long nothing is sent to an agent whose queue took nothing: each try holds up the loop for as long as a sender waits.
+const UNREACHED_SECS: i64 = 30;
+
 /// How many messages that were put aside one tick takes.
 const PARKED_BATCH: usize = 64;
 
@@ -30,36 +34,66 @@ impl Driver {
     /// Publishes what waits in the outbox; a row is marked only when the bus has confirmed it. What an agent can't be
     /// sent now waits with all that follows it for that agent, and holds up nobody else.
     pub(super) async fn relay(&mut self) -> Result<(), Error> {
+        // All of it waits until the bus works again, which wakes the loop.
+        if self.hub.trouble().borrow().is_some() {
+            return Ok(());
+        }
         let mut after = 0;
-        let mut unreached: BTreeSet<Name> = BTreeSet::new();
+        self.unreached.retain(|_, until| *until > environment::now());
         loop {
             let waiting = self.store.outgoing(after, RELAY_BATCH).await?;
             let Some(last) = waiting.last() else { return Ok(()) };
             after = last.id;
-            let (mut sent, mut only_orders) = (Vec::new(), true);
-            for outgoing in waiting {
-                if unreached.contains(&outgoing.agent) {
-                    continue;
+            let only_orders = waiting.iter().all(|outgoing| matches!(outgoing.message, ToAgent::Order(_)));
+            let mut by_agent: BTreeMap<Name, Vec<Outgoing>> = BTreeMap::new();
+            for outgoing in waiting.into_iter().filter(|outgoing| !self.unreached.contains_key(&outgoing.agent)) {
+                by_agent.entry(outgoing.agent.clone()).or_default().push(outgoing);
+            }
+            let hub = &*self.hub;
+            let sending = by_agent.iter().map(|(agent, messages)| send_in_order(hub, agent, messages));
+            let mut sent = Vec::new();
+            for (agent, done) in by_agent.keys().zip(join_all(sending).await) {
+                if done.len() < by_agent[agent].len() {
+                    self.unreached.insert(agent.clone(), environment::now().plus_secs(UNREACHED_SECS));
                 }
-                match self.hub.send(&outgoing.agent, &outgoing.message).await {
-                    Ok(()) => {
-                        sent.push(outgoing.id);
-                        only_orders &= matches!(outgoing.message, ToAgent::Order(_));
-                    }
-                    Err(error) => {
-                        tracing::debug!(agent = %outgoing.agent, %error, "not published yet");
-                        unreached.insert(outgoing.agent);
-                    }
-                }
+                sent.extend(done);
             }
             if sent.is_empty() {
                 continue;
             }
             self.store.sent(&sent).await?;
+            self.sent += u64::try_from(sent.len()).unwrap_or(0);
             if only_orders {
                 crash_point("order-relayed");
             }
         }
+    }
+
+    /// Tells the bus which agents have a place on it.
+    pub(super) async fn admit_agents(&mut self) -> Result<(), Error> {
+        if self.config.spec.bus.amqp.is_none() {
+            return Ok(());
+        }
+        let enrolments = self.store.enrolments().await?.into_iter();
+        let agents =
+            enrolments.filter(|enrolment| enrolment.revoked.is_none()).map(|enrolment| enrolment.agent).collect();
+        if agents != self.admitted {
+            self.hub.admit(&agents).await;
+            self.admitted = agents;
+        }
+        Ok(())
+    }
+
+    /// Whether an agent has a place on the bus.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn knows(&mut self, agent: &Name) -> Result<bool, Error> {
+        if !self.admitted.contains(agent) {
+            // It may have come this very moment.
+            self.admit_agents().await?;
+        }
+        Ok(self.admitted.contains(agent))
     }
 
     /// Writes down what was put aside on the bus, for a person to look at (R7); what it was.
@@ -370,6 +404,19 @@ impl Driver {
         let Some(attempt) = found.filter(|_| key_of(&run, &key.step, key.attempt) == *key) else { return Ok(None) };
         Ok(Some((facts, run, attempt)))
     }
+}
+
+/// Sends to one agent until something does not go; the rows that went.
+async fn send_in_order(hub: &dyn Hub, agent: &Name, messages: &[Outgoing]) -> Vec<i64> {
+    let mut sent = Vec::with_capacity(messages.len());
+    for outgoing in messages {
+        if let Err(error) = hub.send(agent, &outgoing.message).await {
+            tracing::debug!(%agent, %error, "not published yet");
+            break;
+        }
+        sent.push(outgoing.id);
+    }
+    sent
 }
 
 fn granted_to_started(key: &AttemptKey, fence: chiffon_schemas::Fence) -> Change {

@@ -42,7 +42,7 @@ impl Fetch {
     /// Fetches; blocks until that is done, has failed, or `stop` says so.
     pub fn run(self, stop: &StopFlag) -> Fetched {
         if self.first {
-            say_removed(&crate::mirror::clear_locks(&self.home));
+            say_removed(&crate::mirror::clear_locks(&self.home, &self.config));
         }
         Fetched(crate::mirror::refresh(&self.home, &self.config, &self.environment, stop))
     }

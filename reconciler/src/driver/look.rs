@@ -34,6 +34,7 @@ impl Driver {
             infra: if self.infra_error.is_some() { None } else { cursor.infra },
             locks: self.reserved.clone().into_iter().chain(self.store.locks(self.repository).await?).collect(),
             agents: self.store.agents().await?,
+            load: self.store.load().await?,
             policy: self.config.policy.clone(),
         })
     }

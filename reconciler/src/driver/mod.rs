@@ -20,7 +20,7 @@ mod results;
 pub use error::Error;
 pub use ingest::Fetched;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use chiffon_core::catalogue::Catalogue;
@@ -51,6 +51,8 @@ pub struct Tick {
     pub look_again: Option<Timestamp>,
     /// Requests that could not be brought to rest, and why; the others were.
     pub troubles: BTreeMap<Name, String>,
+    /// How many messages the bus took since the last time.
+    pub sent: u64,
     /// Messages that nobody could use, since the last time.
     pub parked: Vec<NewParked>,
 }
@@ -84,6 +86,12 @@ pub struct Driver {
     freed_hosts: bool,
     /// Hosts that a more urgent run was ordered for in this pass and does not hold yet: nobody after it may take them.
     reserved: BTreeMap<Host, LockHolder>,
+    /// Agents that the bus knows.
+    admitted: BTreeSet<Name>,
+    /// Agents whose queue took nothing lately, and until when they are left alone.
+    unreached: BTreeMap<Name, Timestamp>,
+    /// Messages that the bus took since the last tick.
+    sent: u64,
 }
 
 impl std::fmt::Debug for Driver {
@@ -137,6 +145,9 @@ impl Driver {
             audit_checked: false,
             freed_hosts: false,
             reserved: BTreeMap::new(),
+            admitted: BTreeSet::new(),
+            unreached: BTreeMap::new(),
+            sent: 0,
         })
     }
 
@@ -149,6 +160,11 @@ impl Driver {
     /// The configuration in force.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Why the infra repository can't be read, where it can't.
+    pub fn infra_trouble(&self) -> Option<String> {
+        self.infra_error.clone()
     }
 
     /// Begins nothing new from now on; what runs comes to its end.
@@ -167,6 +183,7 @@ impl Driver {
     /// A person has to look, or the store or a repository failed. Nothing is lost by that: the next tick begins anew.
     pub async fn tick(&mut self) -> Result<Tick, Error> {
         self.tick_began = environment::now();
+        self.admit_agents().await?;
         self.check_audit().await?;
         // What an earlier tick decided is on the audit branch before anything new is decided.
         self.drain_audit().await?;
@@ -177,8 +194,9 @@ impl Driver {
         let parked = self.collect_parked().await?;
         self.drain_audit().await?;
         let now = environment::now();
+        let sent = std::mem::take(&mut self.sent);
         let look_again = self.looks.values().min().map(|at| (*at).max(now));
-        Ok(Tick { actions: settled?, look_again, troubles: self.troubles.clone(), parked })
+        Ok(Tick { actions: settled?, look_again, troubles: self.troubles.clone(), sent, parked })
     }
 
     async fn read_and_settle(&mut self) -> Result<usize, Error> {

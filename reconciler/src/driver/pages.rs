@@ -117,7 +117,9 @@ pub fn next(state: &State, facts: &RequestFacts) -> String {
         State::Paused(Waiting::HostLocked { holder, .. }) => {
             format!("see {}: chiffon status {}", holder.request, holder.request)
         }
-        State::Paused(Waiting::AgentOffline) => "start the agent: chiffon up".to_owned(),
+        State::Paused(Waiting::AgentOffline) => {
+            "start the agent: chiffon up, or chiffon-agent up on its machine".to_owned()
+        }
         State::Running => format!("chiffon log {name} --follow"),
         State::Succeeded => String::new(),
         State::Failed if follow_up(state, facts).is_some() => {

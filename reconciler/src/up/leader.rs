@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use chiffon_store::{Leading, RepositoryId, Store};
 use tokio::time::Instant;
 
+use super::watched::Watched;
 use super::{Options, Signals};
 use crate::home::Home;
 use crate::output::Output;
@@ -41,11 +42,22 @@ impl Leader {
     ///
     /// # Errors
     /// The store failed, or another one leads and this process was to do things once.
-    pub async fn wait(&self, output: &Output, options: &Options, signals: &mut Signals) -> Result<bool> {
+    pub async fn wait(
+        &self,
+        output: &Output,
+        options: &Options,
+        signals: &mut Signals,
+        watched: &Watched,
+    ) -> Result<bool> {
         let mut said = None;
         loop {
             let leading = self.store.lead(self.repository, &self.holder, &self.name, LEASE_SECS).await;
-            let Leading::Theirs(name) = leading.context("asking who leads")? else { return Ok(true) };
+            let Leading::Theirs(name) = leading.context("asking who leads")? else {
+                watched.leader(None);
+                return Ok(true);
+            };
+            watched.leader(Some(&name));
+            watched.turned();
             if options.once {
                 bail!("another reconciler leads: {name}");
             }

@@ -332,6 +332,51 @@ pub struct Parked {
     pub message: NewParked,
 }
 
+/// An invitation of an agent to the bus.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invitation {
+    /// The agent.
+    pub agent: Name,
+    /// SHA-256 of what names the invitation, in hexadecimal.
+    pub token: String,
+    /// The agent's credentials, sealed with a key that only the invitation's token holds.
+    pub sealed: String,
+    /// When it ends.
+    pub expires: Timestamp,
+}
+
+/// What is known of an agent's place on the bus.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enrolment {
+    /// The agent.
+    pub agent: Name,
+    /// When it was invited last.
+    pub invited: Timestamp,
+    /// When that invitation ends.
+    pub expires: Timestamp,
+    /// When it came with that invitation.
+    pub enrolled: Option<Timestamp>,
+    /// When it was sent away.
+    pub revoked: Option<Timestamp>,
+}
+
+/// How much of everything there is at a moment, for those who watch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Levels {
+    /// Messages that wait for the bus.
+    pub outbox: u64,
+    /// Events that are on no audit commit yet.
+    pub unaudited: u64,
+    /// Messages that were put aside.
+    pub parked: u64,
+    /// Hosts that are locked.
+    pub locks: u64,
+    /// Commands without an answer.
+    pub commands: u64,
+    /// Attempts that are not over, by their state.
+    pub attempts: BTreeMap<AttemptState, u64>,
+}
+
 /// A message on its way to an agent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outgoing {
@@ -499,6 +544,25 @@ pub trait Store: Send + Sync + 'static {
 
     /// Forgets messages that were put aside, up to this row; how many.
     async fn forget_parked(&self, up_to: i64) -> Result<u64, Error>;
+
+    /// How many attempts that are not over each agent has; those without one are left out.
+    async fn load(&self) -> Result<BTreeMap<Name, u32>, Error>;
+
+    /// How much of everything there is now.
+    async fn levels(&self, repository: RepositoryId) -> Result<Levels, Error>;
+
+    /// Invites an agent, for the first time or again: an earlier invitation of it ends, and so does its place.
+    async fn invite(&self, invitation: &Invitation, now: Timestamp) -> Result<(), Error>;
+
+    /// Takes an invitation that is named by the SHA-256 of a token's name: whose it is, and what was sealed for it. Once;
+    /// `None` where it is over, used, or was never there.
+    async fn redeem(&self, token: &str, now: Timestamp) -> Result<Option<(Name, String)>, Error>;
+
+    /// Every agent that was ever invited.
+    async fn enrolments(&self) -> Result<Vec<Enrolment>, Error>;
+
+    /// Sends an agent away, ends its invitation and drops what waits for it; whether it had a place or one waited for it.
+    async fn revoke(&self, agent: &Name, now: Timestamp) -> Result<bool, Error>;
 
     /// Messages that wait to be published and come after the row `after`, oldest first, at most `limit`.
     async fn outgoing(&self, after: i64, limit: u32) -> Result<Vec<Outgoing>, Error>;

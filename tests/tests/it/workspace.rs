@@ -18,6 +18,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         "chiffon-link",
         "chiffon-runtime",
         "chiffon-infra",
+        "chiffon-web",
     ];
     BTreeMap::from([
         ("chiffon-schemas", vec![]),
@@ -29,6 +30,11 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("chiffon-link", vec!["chiffon-schemas"]),
         ("chiffon-runtime", vec!["chiffon-link", "chiffon-requests", "chiffon-schemas"]),
         ("chiffon-infra", vec!["chiffon-runtime", "chiffon-link", "chiffon-requests", "chiffon-schemas"]),
+        ("chiffon-web", vec!["chiffon-core", "chiffon-schemas", "chiffon-store"]),
+        (
+            "chiffon-agent",
+            vec!["chiffon-infra", "chiffon-link", "chiffon-requests", "chiffon-runtime", "chiffon-schemas"],
+        ),
         ("chiffon", all.to_vec()),
         ("chiffon-tests", vec![]),
     ])

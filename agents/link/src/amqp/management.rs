@@ -4,14 +4,18 @@
 //! nothing. So a credential that was stolen speaks for that agent alone, and the broker itself refuses the rest (S12).
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
-use chiffon_schemas::Name;
+use chiffon_schemas::{ManagementSpec, Name};
+use lapin::uri::AMQPUri;
 use reqwest::{Client, Method, StatusCode, Url};
 use serde_json::{Value, json};
 
-use super::{BadAddress, topology};
+use super::server::authority;
+use super::{BadAddress, BadSettings, topology};
+use crate::read_secret;
 
 /// Every call is small.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -23,6 +27,19 @@ const AGENTS_WRITE: [&str; 3] = [topology::REPORTS, topology::LIVE, topology::PA
 /// agents of this name in theirs.
 pub fn agent_user(vhost: &str, agent: &Name) -> String {
     format!("{vhost}.agent.{agent}")
+}
+
+/// A broker's address for an agent: as a configuration has it for somebody, with the agent's own user.
+///
+/// # Errors
+/// It is no address.
+pub fn agent_url(url: &str, agent: &Name) -> Result<String, BadAddress> {
+    let bad = |reason: String| BadAddress { reason };
+    let mut parsed = Url::parse(url).map_err(|error| bad(error.to_string()))?;
+    let vhost = AMQPUri::from_str(url).map_err(bad)?.vhost;
+    let named = parsed.set_username(&agent_user(&vhost, agent)).and_then(|()| parsed.set_password(None));
+    named.map_err(|()| bad("it names no host".to_owned()))?;
+    Ok(parsed.to_string())
 }
 
 /// Why a call did not do what it should.
@@ -109,6 +126,16 @@ impl Management {
         }
         let client = client.build().map_err(|error| bad(error.to_string()))?;
         Ok(Self { base, user, password: password.to_owned(), client })
+    }
+
+    /// The management that a configuration names; its paths are relative to `folder`.
+    ///
+    /// # Errors
+    /// The address is none or leaves this machine in the clear, or a file can't be read.
+    pub fn of(spec: &ManagementSpec, folder: &Path) -> Result<Self, BadSettings> {
+        let password = read_secret(&folder.join(&spec.password_file))?;
+        let ca = authority(spec.ca_file.as_deref(), folder)?;
+        Ok(Self::new(&spec.url, &password, ca.as_deref(), spec.insecure_tls)?)
     }
 
     /// Makes a virtual host, where there is none of that name.
@@ -258,4 +285,25 @@ fn is_local(url: &Url) -> bool {
 /// A constant name in a pattern.
 fn regex(name: &str) -> String {
     name.replace('.', r"\.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agents_address_is_the_brokers_with_its_own_user() {
+        let agent = Name::parse("nas01").unwrap();
+        for (url, expected) in [
+            ("amqps://chiffon@broker.lan:5671/home", "amqps://home.agent.nas01@broker.lan:5671/home"),
+            ("amqp://127.0.0.1:5672/%2f", "amqp://%2F.agent.nas01@127.0.0.1:5672/%2f"),
+            ("amqp://c:secret@[::1]/my%20home", "amqp://my%20home.agent.nas01@[::1]/my%20home"),
+        ] {
+            let url = agent_url(url, &agent).unwrap();
+            assert_eq!(url, expected);
+            let parsed = AMQPUri::from_str(&url).unwrap();
+            assert_eq!(parsed.authority.userinfo.username, agent_user(&parsed.vhost, &agent));
+        }
+        assert!(agent_url("broker.lan", &agent).is_err());
+    }
 }

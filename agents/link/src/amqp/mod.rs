@@ -27,7 +27,7 @@ use inbox::Item;
 use session::{End, Live, Shared, supervise};
 use topology::short;
 
-pub use server::{BadAddress, Server};
+pub use server::{BadAddress, BadSettings, Server};
 pub use topology::Bounds;
 
 /// Persistent, in the words of AMQP.
@@ -86,22 +86,6 @@ impl AmqpHub {
         &self.signer
     }
 
-    /// Makes an agent known: it gets its queue now or as soon as the broker is there.
-    pub async fn admit(&self, agent: &Name) {
-        if !self.bus.shared.agents().insert(agent.clone()) {
-            return;
-        }
-        let live = self.bus.shared.live.borrow().clone();
-        if let Some(live) = live {
-            self.bus.declare(&live, agent).await;
-        }
-    }
-
-    /// Forgets an agent: nothing is sent to it any more. Its queue stays until somebody deletes it.
-    pub fn dismiss(&self, agent: &Name) {
-        self.bus.shared.agents().remove(agent);
-    }
-
     /// Ends this end of the bus; everybody who waits hears it.
     pub fn close(&self) {
         self.bus.shared.close();
@@ -152,6 +136,14 @@ impl Drop for AmqpLink {
     }
 }
 
+/// Connects to a broker once and hangs up.
+///
+/// # Errors
+/// What is wrong, in words that say what to do.
+pub async fn probe(server: &Server) -> Result<(), String> {
+    session::probe(server).await
+}
+
 #[async_trait::async_trait]
 impl Hub for AmqpHub {
     async fn send(&self, agent: &Name, message: &ToAgent) -> Result<(), Error> {
@@ -183,8 +175,20 @@ impl Hub for AmqpHub {
         }
     }
 
-    fn trouble(&self) -> Option<String> {
-        self.bus.shared.trouble.borrow().clone()
+    fn trouble(&self) -> watch::Receiver<Option<String>> {
+        self.bus.shared.trouble.subscribe()
+    }
+
+    /// Those that are new get their queues now, or as soon as the broker is there. The queues of the others stay until
+    /// somebody deletes them.
+    async fn admit(&self, agents: &BTreeSet<Name>) {
+        let before = std::mem::replace(&mut *self.bus.shared.agents(), agents.clone());
+        let live = self.bus.shared.live.borrow().clone();
+        if let Some(live) = live {
+            for agent in agents.difference(&before) {
+                self.bus.declare(&live, agent).await;
+            }
+        }
     }
 }
 

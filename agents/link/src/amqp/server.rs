@@ -1,10 +1,14 @@
 //! How a broker is reached: its address as a person writes it, its password, and how far its line is trusted.
 
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use chiffon_schemas::AmqpSpec;
 use lapin::tcp::OwnedTLSConfig;
 use lapin::uri::{AMQPScheme, AMQPUri};
+
+use crate::{SecretError, read_secret};
 
 /// Seconds between two signs of life; the broker takes a line for dead after two without one.
 const HEARTBEAT_SECS: u16 = 10;
@@ -41,7 +45,45 @@ pub struct BadAddress {
     pub reason: String,
 }
 
+/// Why a broker that a configuration names can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BadSettings {
+    /// Its address is none.
+    #[error(transparent)]
+    Address(#[from] BadAddress),
+    /// Its password can't be had.
+    #[error(transparent)]
+    Password(#[from] SecretError),
+    /// The authority's certificate can't be read.
+    #[error("{} can't be read", path.display())]
+    Authority {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// The text of a certificate file that a configuration names, where it names one.
+pub(super) fn authority(file: Option<&Path>, folder: &Path) -> Result<Option<String>, BadSettings> {
+    let read = |file: &Path| {
+        let path = folder.join(file);
+        std::fs::read_to_string(&path).map_err(|source| BadSettings::Authority { path, source })
+    };
+    file.map(read).transpose()
+}
+
 impl Server {
+    /// The broker that a configuration names; its paths are relative to `folder`.
+    ///
+    /// # Errors
+    /// The address is none or leaves this machine in the clear, or a file can't be read.
+    pub fn of(spec: &AmqpSpec, folder: &Path) -> Result<Self, BadSettings> {
+        let password = read_secret(&folder.join(&spec.password_file))?;
+        let ca = authority(spec.ca_file.as_deref(), folder)?;
+        Ok(Self::new(&spec.url, &password, ca, spec.insecure_tls)?)
+    }
+
     /// Reads `amqp://user@host:5672/vhost`, or `amqps://…`, without a password in it.
     ///
     /// A broker on another machine is reached by `amqps` alone, unless `insecure` says that a person wants it otherwise

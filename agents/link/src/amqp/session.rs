@@ -96,7 +96,7 @@ impl Shared {
         self.trouble.send_if_modified(|old| {
             let news = old.as_ref() != Some(&reason);
             if news {
-                tracing::warn!(broker = %self.server, reason, "the bus");
+                tracing::debug!(broker = %self.server, reason, "the bus");
                 *old = Some(reason);
             }
             news
@@ -136,6 +136,26 @@ async fn one(shared: &Shared, number: u64) -> String {
     }
 }
 
+/// Connects once and hangs up; what is wrong, in words.
+pub(super) async fn probe(server: &Server) -> Result<(), String> {
+    let connecting = async {
+        let connection = connect(server, "chiffon doctor").await?;
+        // It has answered; how it takes the farewell says nothing.
+        let _ = connection.close(200, "seen".into()).await;
+        Ok(())
+    };
+    let late = |_| Err(format!("the broker at {server} does not answer in {} s", BEGIN_WITHIN.as_secs()));
+    tokio::time::timeout(BEGIN_WITHIN, connecting).await.unwrap_or_else(late)
+}
+
+async fn connect(server: &Server, who: &str) -> Result<Connection, String> {
+    let properties = ConnectionProperties::default().with_connection_name(who.into());
+    let runtime = lapin::runtime::default_runtime().map_err(|error| error.to_string())?;
+    Connection::connect_uri_with_config(server.uri(), properties, server.tls(), runtime)
+        .await
+        .map_err(|error| trouble::connecting(server, &error))
+}
+
 struct Session {
     number: u64,
     connection: Connection,
@@ -152,11 +172,7 @@ async fn begin(shared: &Shared, number: u64) -> Result<Session, String> {
         End::Hub => "chiffon".to_owned(),
         End::Agent(agent) => format!("chiffon-agent {agent}"),
     };
-    let properties = ConnectionProperties::default().with_connection_name(who.into());
-    let runtime = lapin::runtime::default_runtime().map_err(|error| error.to_string())?;
-    let connection = Connection::connect_uri_with_config(server.uri(), properties, server.tls(), runtime)
-        .await
-        .map_err(|error| trouble::connecting(server, &error))?;
+    let connection = connect(server, &who).await?;
     let declare = async {
         let (control, publish) = (connection.create_channel().await?, connection.create_channel().await?);
         publish.confirm_select(ConfirmSelectOptions::default()).await?;

@@ -72,6 +72,7 @@ struct Rabbit {
     broker: Broker,
     hub: AmqpHub,
     links: std::sync::Mutex<Vec<std::sync::Arc<AmqpLink>>>,
+    known: std::sync::Mutex<BTreeSet<Name>>,
     vhost: String,
 }
 
@@ -83,7 +84,7 @@ impl Rabbit {
         let patient = Settings { blocked_after: Duration::from_secs(2), ..settings() };
         let hub = AmqpHub::new(broker.server(&vhost), patient, Signer::generate().unwrap(), BTreeSet::new());
         hub.connected().await.unwrap();
-        Self { broker, vhost, hub, links: std::sync::Mutex::default() }
+        Self { broker, vhost, hub, links: std::sync::Mutex::default(), known: std::sync::Mutex::default() }
     }
 }
 
@@ -112,7 +113,9 @@ impl Fixture for Rabbit {
         for earlier in self.links.lock().unwrap().drain(..).filter(|link| link.agent() == agent) {
             earlier.close();
         }
-        self.hub.admit(agent).await;
+        self.known.lock().unwrap().insert(agent.clone());
+        let known = self.known.lock().unwrap().clone();
+        self.hub.admit(&known).await;
         let patient = Settings { blocked_after: Duration::from_secs(2), ..settings() };
         let link = std::sync::Arc::new(AmqpLink::new(
             self.broker.server(&self.vhost),

@@ -236,7 +236,7 @@ async fn what_is_wrong_with_a_broker_is_said_in_a_line() {
     let vhost = broker.vhost().await;
     let says = async |hub: AmqpHub, part: &str| {
         loop {
-            let trouble = hub.trouble().unwrap_or_default();
+            let trouble = hub.trouble().borrow().clone().unwrap_or_default();
             if trouble.contains(part) {
                 assert_eq!(trouble.lines().count(), 1, "{trouble}");
                 return;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chiffon_link::{Hub, Limits, LocalHub};
-use chiffon_runtime::{Agent, Error, RunContext, Settings, Work};
+use chiffon_runtime::{Agent, Error, RunContext, Settings, Shutdown, Work};
 use chiffon_schemas::{
     AgentKind, AgentMessage, AttemptKey, BootId, Fence, FromAgent, Grant, Host, LogDigest, Name, Oid, Order, Outcome,
     RepoPath, Report, ReportBody, Timestamp, ToAgent, Verdict, ulid,
@@ -155,7 +155,7 @@ fn lives() -> u64 {
 }
 
 /// The agent's task, and how to tell it to stop.
-type Life = (JoinHandle<Result<(), Error>>, watch::Sender<bool>);
+type Life = (JoinHandle<Result<(), Error>>, watch::Sender<Shutdown>);
 
 /// One agent on one bus.
 pub struct World {
@@ -185,7 +185,7 @@ impl World {
     /// A new life of the agent, which says hello.
     pub async fn start(&mut self) -> chiffon_schemas::Hello {
         let link = Arc::new(self.hub.attach(&self.settings.agent));
-        let (shutdown, told) = watch::channel(false);
+        let (shutdown, told) = watch::channel(Shutdown::No);
         let agent = Agent::new(self.settings.clone(), link, self.work.clone());
         self.agent = Some((tokio::spawn(agent.run(told)), shutdown));
         self.heard.clear();
@@ -215,7 +215,7 @@ impl World {
     /// Tells the agent to stop, and waits until it has.
     pub async fn stop(&mut self) -> Result<(), Error> {
         let (agent, shutdown) = self.agent.take().unwrap();
-        shutdown.send_replace(true);
+        shutdown.send_replace(Shutdown::Cancel);
         tokio::time::timeout(PATIENCE, agent).await.unwrap().unwrap()
     }
 

@@ -113,6 +113,7 @@ impl Default for Model {
                 infra: None,
                 locks: BTreeMap::new(),
                 agents: BTreeMap::new(),
+                load: BTreeMap::new(),
                 policy: Policy::default(),
             },
             planner: Planner::Plans,

@@ -8,6 +8,7 @@ mod sample;
 
 pub mod attempts;
 pub mod commands;
+pub mod enrolments;
 pub mod events;
 pub mod locks;
 pub mod logs;
@@ -123,6 +124,11 @@ macro_rules! store_conformance {
             r5_a_message_waits_until_it_is_marked,
             r5_a_late_mark_loses_no_later_message,
             r7_what_was_put_aside_comes_back_whole_and_is_bounded,
+        );
+        $crate::store_conformance!(@ $fixture; enrolments;
+            s12_an_invitation_is_used_once,
+            s12_what_is_over_or_taken_back_invites_nobody,
+            an_agent_that_is_invited_again_has_no_place_until_it_comes,
         );
         $crate::store_conformance!(@ $fixture; events;
             an_event_comes_back_whole,

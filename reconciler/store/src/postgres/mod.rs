@@ -4,6 +4,8 @@
 //! came before it, and its conditions hold until it is done. Reports of attempts wait for nobody but their run's.
 
 mod change;
+mod enrolments;
+mod levels;
 mod logs;
 mod parked;
 mod read;
@@ -22,8 +24,8 @@ use sqlx::postgres::{PgListener, PgPool, PgPoolOptions};
 use sqlx::{Connection, PgConnection, Postgres as Pg, Row, Transaction};
 
 use crate::{
-    Accepted, Applied, Change, Command, Cursor, Error, EventFilter, Leading, LogChunk, NewParked, Outgoing, Parked,
-    RepositoryId, Store,
+    Accepted, Applied, Change, Command, Cursor, Enrolment, Error, EventFilter, Invitation, Leading, Levels, LogChunk,
+    NewParked, Outgoing, Parked, RepositoryId, Store,
 };
 use rows::columns;
 pub use server::Server;
@@ -314,6 +316,36 @@ impl Store for Postgres {
     async fn forget_parked(&self, up_to: i64) -> Result<u64, Error> {
         let done = sqlx::query("DELETE FROM parked WHERE id <= $1").bind(up_to).execute(&self.pool).await?;
         Ok(done.rows_affected())
+    }
+
+    async fn load(&self) -> Result<BTreeMap<Name, u32>, Error> {
+        levels::load(&mut *self.pool.acquire().await?).await
+    }
+
+    async fn levels(&self, repository: RepositoryId) -> Result<Levels, Error> {
+        levels::levels(&mut *self.pool.acquire().await?, repository).await
+    }
+
+    async fn invite(&self, invitation: &Invitation, now: Timestamp) -> Result<(), Error> {
+        enrolments::invite(&mut *self.pool.acquire().await?, invitation, now).await
+    }
+
+    async fn redeem(&self, token: &str, now: Timestamp) -> Result<Option<(Name, String)>, Error> {
+        let mut tx = self.pool.begin().await?;
+        let redeemed = enrolments::redeem(&mut tx, token, now).await?;
+        tx.commit().await?;
+        Ok(redeemed)
+    }
+
+    async fn enrolments(&self) -> Result<Vec<Enrolment>, Error> {
+        enrolments::all(&mut *self.pool.acquire().await?).await
+    }
+
+    async fn revoke(&self, agent: &Name, now: Timestamp) -> Result<bool, Error> {
+        let mut tx = self.pool.begin().await?;
+        let revoked = enrolments::revoke(&mut tx, agent, now).await?;
+        tx.commit().await?;
+        Ok(revoked)
     }
 
     async fn outgoing(&self, after: i64, limit: u32) -> Result<Vec<Outgoing>, Error> {

@@ -4,6 +4,8 @@
 //! since a grant that a power cut forgets could be given twice.
 
 mod change;
+mod enrolments;
+mod levels;
 mod logs;
 mod parked;
 mod read;
@@ -21,8 +23,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{Row, SqliteConnection};
 
 use crate::{
-    Accepted, Applied, Change, Command, Cursor, Error, EventFilter, Leading, LogChunk, NewParked, Outgoing, Parked,
-    RepositoryId, Store,
+    Accepted, Applied, Change, Command, Cursor, Enrolment, Error, EventFilter, Invitation, Leading, Levels, LogChunk,
+    NewParked, Outgoing, Parked, RepositoryId, Store,
 };
 
 /// How long a writer waits for another process's transaction.
@@ -243,6 +245,36 @@ impl Store for Sqlite {
     async fn forget_parked(&self, up_to: i64) -> Result<u64, Error> {
         let done = sqlx::query("DELETE FROM parked WHERE id <= ?").bind(up_to).execute(&self.writer).await?;
         Ok(done.rows_affected())
+    }
+
+    async fn load(&self) -> Result<BTreeMap<Name, u32>, Error> {
+        levels::load(&mut *self.reader.acquire().await?).await
+    }
+
+    async fn levels(&self, repository: RepositoryId) -> Result<Levels, Error> {
+        levels::levels(&mut *self.reader.acquire().await?, repository).await
+    }
+
+    async fn invite(&self, invitation: &Invitation, now: Timestamp) -> Result<(), Error> {
+        enrolments::invite(&mut *self.writer.acquire().await?, invitation, now).await
+    }
+
+    async fn redeem(&self, token: &str, now: Timestamp) -> Result<Option<(Name, String)>, Error> {
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let redeemed = enrolments::redeem(&mut tx, token, now).await?;
+        tx.commit().await?;
+        Ok(redeemed)
+    }
+
+    async fn enrolments(&self) -> Result<Vec<Enrolment>, Error> {
+        enrolments::all(&mut *self.reader.acquire().await?).await
+    }
+
+    async fn revoke(&self, agent: &Name, now: Timestamp) -> Result<bool, Error> {
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let revoked = enrolments::revoke(&mut tx, agent, now).await?;
+        tx.commit().await?;
+        Ok(revoked)
     }
 
     async fn outgoing(&self, after: i64, limit: u32) -> Result<Vec<Outgoing>, Error> {

@@ -1,0 +1,92 @@
+//! `chiffon-agent up`: takes orders until told to stop.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use chiffon_infra::Ansible;
+use chiffon_link::Verifier;
+use chiffon_link::amqp::{AmqpLink, Server, Settings as LinkSettings};
+use chiffon_runtime::{Agent, Settings, Shutdown};
+use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::environment::Environment;
+use crate::fetching::Fetching;
+use crate::home::{self, Home};
+use crate::output::Output;
+
+/// Runs until stopped.
+///
+/// # Errors
+/// The configuration has mistakes, another one runs in this folder, or the journal can't be used.
+pub async fn run(home: &Home, environment: &Environment, output: &Output) -> Result<bool> {
+    let spec = home.load()?;
+    home.make()?;
+    let _lock = home.lock()?;
+    let verifier = Verifier::parse(&spec.reconciler_key).context("`reconciler_key` in agent.yaml")?;
+    let server = Server::of(&spec.amqp, home.folder()).context("`amqp` in agent.yaml")?;
+    let mirrors = home.mirrors(&spec)?;
+    let ansible = Ansible::new(home.ansible(&spec, &mirrors, environment));
+    let work = Fetching::new(ansible, home::git(environment), mirrors);
+    let mut settings = Settings::new(spec.name.clone(), chiffon_runtime::new_boot(), home.journal());
+    settings.parallel = usize::try_from(spec.parallel).unwrap_or(1);
+    std::fs::create_dir_all(home.journal()).with_context(|| format!("making {}", home.journal().display()))?;
+
+    let mut signals = Signals::new()?;
+    let link = Arc::new(AmqpLink::new(server, LinkSettings::default(), spec.name.clone(), verifier));
+    let mut trouble = link.trouble();
+    let (shutdown, told) = watch::channel(Shutdown::No);
+    let agent = Agent::new(settings, link.clone(), Arc::new(work)).run(told);
+    let mut agent = std::pin::pin!(agent);
+    loop {
+        tokio::select! {
+            ended = &mut agent => {
+                link.close();
+                ended.context("the agent stopped")?;
+                return Ok(true);
+            }
+            Ok(()) = trouble.changed() => {
+                let trouble = trouble.borrow_and_update().clone();
+                match trouble {
+                    None => output.say(&json!({ "ready": true, "agent": spec.name }), "ready"),
+                    Some(reason) => output.failure(&reason),
+                }
+            }
+            () = signals.recv() => {
+                let next = match *shutdown.borrow() {
+                    Shutdown::No => Shutdown::Finish,
+                    Shutdown::Finish | Shutdown::Cancel => Shutdown::Cancel,
+                };
+                let text = match next {
+                    Shutdown::Cancel => "cancelling what runs",
+                    _ => "stopping after what runs; once more cancels it",
+                };
+                output.say(&json!({ "stopping": true }), text);
+                shutdown.send_replace(next);
+            }
+        }
+    }
+}
+
+/// Ctrl-C and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).context("listening for Ctrl-C")?,
+            terminate: signal(SignalKind::terminate()).context("listening for SIGTERM")?,
+        })
+    }
+
+    async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,15 @@
+-- Agents that were invited to the bus. Who holds the invitation's token gets its credentials once; they lie here sealed with
+-- a key that only the token holds.
+CREATE TABLE enrolments (
+    agent TEXT PRIMARY KEY,
+    invited INTEGER NOT NULL,
+    -- SHA-256 of what names the invitation, in hexadecimal; NULL once it was used or taken back.
+    token TEXT UNIQUE,
+    sealed TEXT,
+    expires INTEGER NOT NULL,
+    enrolled INTEGER,
+    revoked INTEGER
+);
+
+-- Attempts that are not over: of each agent, and altogether.
+CREATE INDEX attempts_live ON attempts (agent, state) WHERE state IN ('ordered', 'claimed', 'granted', 'started');

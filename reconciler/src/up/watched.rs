@@ -1,0 +1,118 @@
+//! What others see of the loop: health and metrics over HTTP, where `web` is configured.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use anyhow::{Context as _, Result};
+use chiffon_core::State;
+use chiffon_schemas::{Direction, Name};
+use chiffon_store::{RepositoryId, Store};
+use chiffon_web::{Context, Health, Listen, Metrics, Part, Web};
+use tokio::time::Instant;
+
+use crate::config::Config;
+use crate::driver::Tick;
+use crate::environment;
+use crate::home::Home;
+use crate::output::Output;
+
+/// What the loop says of itself, and who may hear it.
+pub(super) struct Watched {
+    context: Context,
+    web: Option<Web>,
+}
+
+impl Watched {
+    /// Begins to answer, where that is configured: before anything else, so that whoever asks hears what is missing.
+    ///
+    /// # Errors
+    /// The address can't be used.
+    pub async fn start(home: &Home, config: &Config, once: bool, output: &Output) -> Result<Self> {
+        let context = Context {
+            health: Arc::new(Health::default()),
+            metrics: Arc::new(Metrics::default()),
+            store: Arc::new(OnceLock::new()),
+            now: environment::now,
+        };
+        let mut web = None;
+        if let Some(spec) = config.spec.web.as_ref().filter(|_| !once) {
+            let listen = Listen::of(spec, home.folder()).context("`web` in chiffon.yaml")?;
+            let server = Web::start(&listen, context.clone()).await.context("`web` in chiffon.yaml")?;
+            let path = home.web_address();
+            std::fs::write(&path, format!("{}\n", server.address()))
+                .with_context(|| format!("writing {}", path.display()))?;
+            output.progress(&format!("answering at {}", server.address()));
+            web = Some(server);
+        }
+        Ok(Self { context, web })
+    }
+
+    /// The store is open, or why it is not.
+    pub fn store(&self, opened: Result<(Arc<dyn Store>, RepositoryId), String>) {
+        match opened {
+            Ok(store) => {
+                self.context.health.set(Part::Store, None);
+                // It is opened once.
+                let _ = self.context.store.set(store);
+            }
+            Err(reason) => self.context.health.set(Part::Store, Some(reason)),
+        }
+    }
+
+    /// This process leads, or who else does.
+    pub fn leader(&self, other: Option<&str>) {
+        self.context.health.set(Part::Leader, other.map(|name| format!("another reconciler leads: {name}")));
+    }
+
+    /// What is wrong with the bus.
+    pub fn bus(&self, trouble: Option<String>) {
+        self.context.health.set(Part::Bus, trouble);
+    }
+
+    /// The loop has turned.
+    pub fn turned(&self) {
+        self.context.health.turned();
+    }
+
+    /// A tick ended well.
+    pub fn ticked(&self, began: Instant, tick: &Tick, infra: Option<String>) {
+        let (health, metrics) = (&self.context.health, &self.context.metrics);
+        health.set(Part::FirstTick, None);
+        health.set(Part::Store, None);
+        health.set(Part::Infra, infra);
+        metrics.ticked(began.elapsed().as_secs_f64(), tick.actions);
+        metrics.carried(Direction::ToAgent, tick.sent);
+    }
+
+    /// Something failed and was said.
+    pub fn failed(&self, error: &crate::driver::Error) {
+        self.context.metrics.failed();
+        if let crate::driver::Error::Store(error) = error {
+            self.context.health.set(Part::Store, Some(crate::commands::chain(error)));
+        }
+    }
+
+    /// A message of an agent arrived.
+    pub fn heard(&self) {
+        self.context.metrics.carried(Direction::FromAgent, 1);
+    }
+
+    /// Where requests stand.
+    pub fn states(&self, states: &BTreeMap<Name, (State, String)>) {
+        if self.web.is_none() {
+            return;
+        }
+        let mut counts = BTreeMap::new();
+        for (state, _) in states.values() {
+            *counts.entry(state.word()).or_default() += 1;
+        }
+        self.context.metrics.stand(counts);
+    }
+
+    /// Ends it.
+    pub async fn stop(self) {
+        if let Some(web) = self.web {
+            web.stop().await;
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The broker that a test run has: for each test a virtual host of its own, and agents in processes of their own on it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::{Background, Bed, Said, ansible_playbook, chiffon_agent, root};
+
+/// Virtual hosts made by this process so far.
+static MADE: AtomicU32 = AtomicU32::new(0);
+
+/// A place on the broker, for one home.
+#[derive(Debug)]
+pub struct Broker {
+    /// `amqp://HOST:PORT`, without a user.
+    pub address: String,
+    /// The virtual host.
+    pub vhost: String,
+    management: String,
+}
+
+#[expect(clippy::disallowed_methods, reason = "where the broker is, its starter says in the environment")]
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `make test`"))
+}
+
+/// Scheme, user, password and the rest of an address.
+fn parts(url: &str) -> [String; 4] {
+    let (scheme, rest) = url.split_once("://").unwrap();
+    let (user, place) = rest.rsplit_once('@').unwrap();
+    let (user, password) = user.split_once(':').unwrap();
+    [scheme, user, password, place].map(str::to_owned)
+}
+
+impl Bed {
+    /// Has its agents on a broker from now on, in a virtual host of its own, and answers over HTTP.
+    pub fn join_broker(&self) -> Broker {
+        let [scheme, admin, password, place] = parts(&variable("CHIFFON_TEST_AMQP_MANAGEMENT_URL"));
+        let [_, _, _, broker] = parts(&variable("CHIFFON_TEST_AMQP_URL"));
+        let number = MADE.fetch_add(1, Ordering::SeqCst);
+        let vhost = format!("end-to-end-{}-{number}", std::process::id());
+        let secret = self.home().join("management-password");
+        fs::write(&secret, password).unwrap();
+        fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let broker = Broker {
+            address: format!("amqp://{broker}"),
+            vhost: vhost.clone(),
+            management: format!("{scheme}://{admin}@{place}"),
+        };
+        let config = self.home().join("chiffon.yaml");
+        let mut text = fs::read_to_string(&config).unwrap();
+        text.push_str(&format!(
+            "  bus:\n    amqp:\n      url: amqp://{vhost}.chiffon@{place}/{vhost}\n      password_file: broker-password\n    \
+             management:\n      url: {management}\n      password_file: management-password\n  web:\n    listen: 127.0.0.1:0\n",
+            place = broker.address.trim_start_matches("amqp://"),
+            management = broker.management,
+        ));
+        fs::write(config, text).unwrap();
+        self.chiffon(&["broker", "setup"]).ends(0);
+        broker
+    }
+
+    /// The folder of an agent in a process of its own.
+    pub fn agent_home(&self, name: &str) -> PathBuf {
+        self.path().join("agents").join(name)
+    }
+
+    /// `chiffon-agent --dir HOME …`, in an environment of its own.
+    pub fn agent_command(&self, name: &str, arguments: &[&str]) -> Command {
+        let mut command = self.command(&[]);
+        let environment: Vec<_> =
+            command.get_envs().map(|(key, value)| (key.to_owned(), value.map(ToOwned::to_owned))).collect();
+        command = Command::new(chiffon_agent());
+        command.current_dir(self.path()).env_clear();
+        for (key, value) in environment {
+            command.env(key, value.unwrap_or_default());
+        }
+        command.arg("--dir").arg(self.agent_home(name)).args(arguments);
+        command
+    }
+
+    /// Runs `chiffon-agent` to its end.
+    pub fn agent(&self, name: &str, arguments: &[&str]) -> Said {
+        self.agent_command(name, arguments).output().unwrap().into()
+    }
+
+    /// Invites an agent and enrols it. A `chiffon up` must run.
+    #[track_caller]
+    pub fn enrol(&self, name: &str) {
+        let invited = self.chiffon(&["agent", "invite", name, "--json"]).ends(0).json();
+        self.enrol_with(name, invited["url"].as_str().unwrap(), invited["token"].as_str().unwrap()).ends(0);
+    }
+
+    /// Enrols an agent with a token.
+    pub fn enrol_with(&self, name: &str, url: &str, token: &str) -> Said {
+        let ansible = ansible_playbook();
+        let mut arguments = vec!["enrol", url, token, "--ansible-playbook", ansible.to_str().unwrap()];
+        let (requests, infra) = (self.requests(), self.infra_repository());
+        arguments.extend(["--requests", requests.to_str().unwrap(), "--infra", infra.to_str().unwrap()]);
+        let password = self.path().join("vault-password");
+        if password.exists() {
+            arguments.extend(["--vault-password-file", password.to_str().unwrap()]);
+        }
+        self.agent(name, &arguments)
+    }
+
+    /// Starts an agent that is enrolled, and waits until it is on the broker.
+    #[track_caller]
+    pub fn start_agent(&self, name: &str) -> Background {
+        let mut agent = Background::start(self.agent_command(name, &["up"]));
+        agent.wait_for("ready");
+        agent
+    }
+
+    /// The infra repository that the home's configuration names.
+    fn infra_repository(&self) -> PathBuf {
+        let text = fs::read_to_string(self.home().join("chiffon.yaml")).unwrap();
+        let url = text.lines().find_map(|line| line.trim().strip_prefix("url: ")).unwrap();
+        root().join(url)
+    }
+}
