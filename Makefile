@@ -5,7 +5,7 @@ CARGO ?= cargo
 ENVS := .venv
 TEST_FEATURES := --features chiffon-schemas/crash-points
 
-.PHONY: help demo test check fmt lint gen evals bench fuzz mutants clean-venv
+.PHONY: help demo test check fmt lint gen evals bench crash fuzz mutants clean-venv
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -36,6 +36,10 @@ evals: ## Score the planner on the golden sentences
 bench: $(ENVS)/ansible-2.19/.ready ## Measure B1, B2, B7 and B9 beside their floors
 	$(CARGO) build --release --package chiffon
 	python3 tests/bench/bench.py "$(CURDIR)"
+
+crash: $(ENVS)/ansible-2.19/.ready ## Kill every process at every crash point, and print what came of it
+	$(CARGO) build --workspace $(TEST_FEATURES)
+	sh tests/tools/services.sh target/debug/chiffon-crash $(ARGS)
 
 # Tools that only these two need, in a folder of their own.
 TOOLS := .tools

@@ -164,6 +164,7 @@ fn settings(
             vault_password_file: args.vault_password_file.as_ref().map(|path| environment.cwd.join(path)),
             ssh_auth_sock: None,
         },
+        heartbeat_secs: 10,
         parallel: 2,
     })
 }

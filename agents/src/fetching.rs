@@ -7,6 +7,7 @@ use std::time::Duration;
 use chiffon_infra::Ansible;
 use chiffon_requests::{Git, Mirror};
 use chiffon_runtime::{RunContext, Work};
+use chiffon_schemas::crash::crash_point;
 use chiffon_schemas::{AgentKind, Order, Outcome};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -55,6 +56,7 @@ impl Fetching {
             let reason = match tokio::task::spawn_blocking(fetch).await {
                 Ok(Ok(())) => {
                     *fetched = Some(began);
+                    crash_point("agent-fetched");
                     return Ok(());
                 }
                 Ok(Err(error)) => chain(&error),

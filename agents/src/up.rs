@@ -1,6 +1,7 @@
 //! `chiffon-agent up`: takes orders until told to stop.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use chiffon_infra::Ansible;
@@ -30,6 +31,7 @@ pub async fn run(home: &Home, environment: &Environment, output: &Output) -> Res
     let ansible = Ansible::new(home.ansible(&spec, &mirrors, environment));
     let work = Fetching::new(ansible, home::git(environment), mirrors);
     let mut settings = Settings::new(spec.name.clone(), chiffon_runtime::new_boot(), home.journal());
+    settings.heartbeat = Duration::from_secs(u64::from(spec.heartbeat_secs));
     settings.parallel = usize::try_from(spec.parallel).unwrap_or(1);
     std::fs::create_dir_all(home.journal()).with_context(|| format!("making {}", home.journal().display()))?;
 

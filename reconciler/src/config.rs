@@ -98,6 +98,7 @@ fn policy(spec: &PolicySpec) -> Policy {
         max_hosts: spec.max_hosts,
         max_timeout_secs: spec.max_timeout_secs,
         offer_days: spec.offer_days,
+        agent_silence_secs: spec.agent_silence_secs,
         ..Policy::default()
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use chiffon_core::{State, Waiting};
 use chiffon_link::{Delivery, Hub};
+use chiffon_schemas::crash::crash_point;
 use chiffon_schemas::{FromAgent, Name, Timestamp};
 use chiffon_store::{Leading, Store};
 use notify::Watcher;
@@ -363,6 +364,7 @@ impl Loop<'_> {
                     if let Err(error) = delivery.ack().await {
                         tracing::debug!(%error, "it comes again, and is known by then");
                     }
+                    crash_point("message-acknowledged");
                     if let Some(line) = progress {
                         self.reporter.task(&line);
                     }

@@ -42,6 +42,10 @@ pub struct AgentFileSpec {
     /// How playbooks are run.
     #[serde(default)]
     pub ansible: AnsibleSpec,
+    /// Seconds between two signs of life; the reconciler's `agent_silence_secs` is several times that.
+    #[serde(default = "default_heartbeat")]
+    #[schemars(range(min = 1, max = 30))]
+    pub heartbeat_secs: u32,
     /// Playbooks that it runs at a time.
     #[serde(default = "default_parallel")]
     #[schemars(range(min = 1, max = 64))]
@@ -97,6 +101,10 @@ pub struct InfraSource {
 
 fn default_branch() -> String {
     "main".to_owned()
+}
+
+fn default_heartbeat() -> u32 {
+    10
 }
 
 fn default_parallel() -> u32 {

@@ -253,6 +253,9 @@ pub struct PolicySpec {
     /// The longest that one step may take, in seconds.
     #[schemars(range(min = 1, max = 86400))]
     pub max_timeout_secs: u32,
+    /// Seconds without a word from an agent, after which what it was granted is lost.
+    #[schemars(range(min = 5, max = 3600))]
+    pub agent_silence_secs: u32,
     /// Days until an offer expires.
     #[schemars(range(min = 1, max = 365))]
     pub offer_days: u32,
@@ -265,6 +268,7 @@ impl Default for PolicySpec {
             deny_playbooks: Vec::new(),
             max_hosts: 50,
             max_timeout_secs: 4 * 3_600,
+            agent_silence_secs: 90,
             offer_days: 14,
         }
     }

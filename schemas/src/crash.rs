@@ -1,19 +1,43 @@
 //! What tests need inside the real binaries: named crash points, where a process kills itself when it is told to, and a
 //! clock that is ahead. Nothing of it is in a build without the feature `crash-points`.
 
-/// Every crash point of the embedded path, in the order of a request's life.
+/// Every crash point, in the order of a request's life. Those of agents begin with `agent-`.
 pub const CRASH_POINTS: &[&str] = &[
+    "agent-said-hello",
+    "hello-settled",
+    "message-acknowledged",
+    "main-read",
     "offer-row-written",
-    "offer-audited",
+    "audit-committed",
+    "audit-marked",
     "plan-branch-moved",
+    "offer-shown",
+    "commit-pinned",
     "approval-recorded",
     "order-recorded",
-    "order-relayed",
+    "messages-sent",
+    "messages-marked",
+    "agent-journalled-order",
+    "agent-acknowledged-order",
+    // Only agents in processes of their own fetch.
+    "agent-fetched",
+    "agent-journalled-claim",
+    "claim-recorded",
     "grant-recorded",
     "agent-journalled-started",
+    "start-recorded",
+    "agent-checked-out",
+    "agent-process-started",
+    "report-stored",
+    "report-confirmed",
     "agent-playbook-ended",
+    "agent-journalled-end",
+    "agent-reported-end",
+    "end-recorded",
+    "agent-end-stored",
     "result-row-written",
     "result-audited",
+    "commit-unpinned",
 ];
 
 /// Nothing: crash points are only in builds with the feature `crash-points`.

@@ -33,6 +33,7 @@ pub use generate::generated_files;
 pub use ids::{BootId, EventId, Fence, Host, InvalidId, Name, Oid, RepoPath, RunId, Timestamp, ulid};
 pub use message::{
     AgentMessage, AttemptKey, Direction, FromAgent, Grant, Hello, Order, Report, ReportBody, Settled, ToAgent,
+    Unreported,
 };
 pub use nearest::nearest;
 pub use plan::{

@@ -161,6 +161,9 @@ pub struct Hello {
     /// What its journal says of attempts that it had granted and that were not reported as over.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub settled: Vec<Settled>,
+    /// Attempts of earlier lives whose ends are in the journal: this life reports them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ended: Vec<Unreported>,
 }
 
 /// What a returning agent's journal says of an attempt.
@@ -176,6 +179,16 @@ pub struct Settled {
     pub started: bool,
     /// Whether the sweep found no process of it alive.
     pub clean: bool,
+}
+
+/// An attempt whose end is in the agent's journal and was not stored yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Unreported {
+    /// The attempt.
+    pub key: AttemptKey,
+    /// The grant's fence.
+    pub fence: Fence,
 }
 
 /// Something about a granted attempt. Replayed until `Stored` confirms its sequence number.

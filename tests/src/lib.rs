@@ -6,12 +6,15 @@
 mod background;
 mod bed;
 mod broker;
+mod cast;
+pub mod crash;
 mod infra;
 mod postgres;
 
 pub use background::Background;
 pub use bed::{Bed, Merge, Said};
 pub use broker::Broker;
+pub use cast::{Cast, News};
 pub use infra::{Infra, homelab, is_alive};
 pub use postgres::new_database;
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chiffon_runtime::{Ending, RunContext, Running, Spawn, Survivor};
+use chiffon_schemas::crash::crash_point;
 use chiffon_schemas::{Host, Outcome, RepoPath, Step};
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::net::unix::pipe::Receiver;
@@ -152,6 +153,8 @@ fn prepare(config: &AnsibleConfig, playbook: &Playbook<'_>, run: &RunContext) ->
     }
     .start()
     .map_err(|error| PrepareError::Start(with_sources(&error)))?;
+
+    crash_point("agent-process-started");
 
     let mut log = Log::new(run.log.clone(), config.log_cap_bytes);
     if vaulted.is_empty() {

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use chiffon_requests::{Repo, WalkLimits};
 use chiffon_runtime::{RunContext, Work};
+use chiffon_schemas::crash::crash_point;
 use chiffon_schemas::{AgentKind, Order, Outcome};
 
 use crate::check::check;
@@ -56,6 +57,7 @@ impl Ansible {
         std::fs::create_dir_all(&into).map_err(|error| format!("can't make {}: {error}", into.display()))?;
         let repo = Repo::open(&config.infra_repo).map_err(failed)?;
         let left_out = repo.checkout(&order.infra.commit, &into, &WalkLimits::default()).map_err(failed)?;
+        crash_point("agent-checked-out");
         for path in left_out {
             tracing::warn!(%path, "a symbolic link that leaves the infra repository is not there for the playbook");
         }

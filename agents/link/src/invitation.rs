@@ -14,6 +14,9 @@ use crate::KeyError;
 const NAME_BYTES: usize = 16;
 const KEY_BYTES: usize = 32;
 
+/// How every token begins: nobody takes it for an option, and who searches for secrets finds it.
+const PREFIX: &str = "chf_";
+
 /// What the sealed bytes are for, so that nothing else that was sealed passes for them.
 const PURPOSE: &[u8] = b"chiffon v1 credentials of an agent";
 
@@ -57,7 +60,8 @@ impl Token {
     /// # Errors
     /// [`BadToken::Malformed`].
     pub fn parse(text: &str) -> Result<Self, BadToken> {
-        let bytes = URL_SAFE_NO_PAD.decode(text.trim()).map_err(|_| BadToken::Malformed)?;
+        let text = text.trim().strip_prefix(PREFIX).ok_or(BadToken::Malformed)?;
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| BadToken::Malformed)?;
         let (name, key) = bytes.split_at_checked(NAME_BYTES).ok_or(BadToken::Malformed)?;
         let malformed = |_| BadToken::Malformed;
         Ok(Self { name: name.try_into().map_err(malformed)?, key: key.try_into().map_err(malformed)? })
@@ -65,7 +69,7 @@ impl Token {
 
     /// Its whole text, for the one who is invited.
     pub fn secret(&self) -> String {
-        URL_SAFE_NO_PAD.encode([&self.name[..], &self.key[..]].concat())
+        PREFIX.to_owned() + &URL_SAFE_NO_PAD.encode([&self.name[..], &self.key[..]].concat())
     }
 
     /// What the reconciler is told of it.
@@ -145,8 +149,20 @@ mod tests {
         let token = Token::generate().unwrap();
         let secret = token.secret();
         assert_eq!(Token::parse(&secret).unwrap().name(), token.name());
-        assert!(secret.starts_with(&token.name()[..20]) && !format!("{token:?}").contains(&secret));
-        for broken in ["", "abc", &secret[1..], &secret[..secret.len() - 2], &format!("{secret}AAAA"), "not a token"] {
+        assert!(
+            secret.starts_with(PREFIX)
+                && secret[4..].starts_with(&token.name()[..20])
+                && !format!("{token:?}").contains(&secret)
+        );
+        for broken in [
+            "",
+            "abc",
+            &secret[1..],
+            &secret[4..],
+            &secret[..secret.len() - 2],
+            &format!("{secret}AAAA"),
+            "not a token",
+        ] {
             assert!(matches!(Token::parse(broken), Err(BadToken::Malformed)), "{broken}");
         }
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chiffon_link::{Delivery, Link};
-use chiffon_schemas::{AgentMessage, AttemptKey, BootId, Hello, Name, Outcome, Settled, ToAgent, Verdict};
+use chiffon_schemas::crash::crash_point;
+use chiffon_schemas::{AgentMessage, AttemptKey, BootId, Hello, Name, Outcome, Settled, ToAgent, Unreported, Verdict};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -108,6 +109,7 @@ impl Agent {
             // Nothing runs yet.
             _ = told(&mut shutdown, Shutdown::No) => return Ok(()),
         }
+        crash_point("agent-said-hello");
         desk.resume().await?;
         let result = live(&mut desk, &*link, &mut events, heartbeat, &mut shutdown).await;
         let farewell = desk.farewell(&*link, &mut events, FAREWELL).await;
@@ -151,9 +153,13 @@ async fn told(shutdown: &mut watch::Receiver<Shutdown>, known: Shutdown) -> Shut
 
 /// Handles a message and only then acknowledges it: what must outlive a crash is in the journal by then.
 async fn hear(desk: &mut Desk, delivery: Delivery<ToAgent>) -> Result<(), Error> {
+    let order = matches!(delivery.message, ToAgent::Order(_));
     desk.message(delivery.message.clone()).await?;
     if let Err(error) = delivery.ack().await {
         tracing::debug!(%error, "an acknowledgement was not heard; the message comes again");
+    }
+    if order {
+        crash_point("agent-acknowledged-order");
     }
     Ok(())
 }
@@ -161,12 +167,16 @@ async fn hear(desk: &mut Desk, delivery: Delivery<ToAgent>) -> Result<(), Error>
 /// Ends what earlier lives left, and says what the journal knows.
 async fn settle(desk: &mut Desk) -> Result<Hello, Error> {
     let mut settled = Vec::new();
-    let mut in_use = Vec::new();
+    let (mut ended, mut in_use) = (Vec::new(), Vec::new());
     for (key, record) in desk.records() {
         let (fence, started, clean) = match &record.stage {
             Stage::Ordered | Stage::Claimed => (None, false, Clean::Verified),
             Stage::Granted { fence, .. } => (Some(*fence), false, Clean::Verified),
-            Stage::Over { settled: None, .. } => continue,
+            Stage::Over { settled: None, fence, .. } => {
+                let fence = *fence;
+                ended.push(Unreported { key, fence });
+                continue;
+            }
             Stage::Started { fence } | Stage::Over { fence, .. } => {
                 (Some(*fence), true, settle_started(desk, &key, &record, *fence).await?)
             }
@@ -178,7 +188,7 @@ async fn settle(desk: &mut Desk) -> Result<Hello, Error> {
     }
     clear_work(desk.folder(), &in_use);
     let (kind, ansible_core) = desk.ability();
-    Ok(Hello { kind, ansible_core, settled })
+    Ok(Hello { kind, ansible_core, settled, ended })
 }
 
 /// Removes what attempts of earlier lives left in their work folders: a checkout, and files that may hold secrets.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chiffon_link::Link;
+use chiffon_schemas::crash::crash_point;
 use chiffon_schemas::{AgentMessage, AttemptKey, BootId, Fence, FromAgent, Name, Outcome, Report, ReportBody};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -117,8 +118,12 @@ impl Courier {
                 self.rewind(seen + 1);
             }
             if let Some(body) = self.body() {
+                let is_end = matches!(body, ReportBody::Over(_));
                 let report = Report { key: self.key.clone(), fence: self.fence, seq: self.next, body };
                 self.voice.say(AgentMessage::Report(report)).await;
+                if is_end {
+                    crash_point("agent-reported-end");
+                }
                 self.next += 1;
                 self.repeat = false;
                 replay_at = Instant::now() + self.voice.replay_after;

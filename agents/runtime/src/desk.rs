@@ -243,6 +243,7 @@ impl Desk {
             }
         }
         self.write(vec![Entry::Ordered { order: order.clone() }], Durability::Synced).await?;
+        crash_point("agent-journalled-order");
         self.check(order);
         Ok(())
     }
@@ -305,6 +306,7 @@ impl Desk {
         {
             if self.record(&key).is_some_and(|record| record.stage == Stage::Ordered) {
                 self.write(vec![Entry::Claimed { key: key.clone() }], Durability::Lazy).await?;
+                crash_point("agent-journalled-claim");
                 self.say(AgentMessage::Claim { key });
             }
         }
@@ -405,6 +407,7 @@ impl Desk {
         }
         let entry = Entry::Over { key: key.clone(), seq, outcome: outcome.clone(), settled: None };
         self.write(vec![entry], Durability::Synced).await?;
+        crash_point("agent-journalled-end");
         if let Some(carried) = self.carried.get(&key) {
             carried.orders.last.send_replace(Some(Last { seq, outcome }));
         }
@@ -529,6 +532,7 @@ impl Desk {
             self.write(vec![Entry::Reported { key: key.clone(), seq }], Durability::Lazy).await?;
         }
         if record.is_done() && first_time {
+            crash_point("agent-end-stored");
             if let Some(spool) = self.carried.get_mut(&key).and_then(|carried| carried.spool.take()) {
                 spool.remove();
             }

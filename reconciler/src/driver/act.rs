@@ -58,6 +58,7 @@ impl Driver {
         let commit = blocking(|| self.plain.show(&proposal, seen))?;
         crash_point("plan-branch-moved");
         self.apply(Change::OfferShown { name: facts.name.clone(), plan: plan.clone(), commit }, &[]).await?;
+        crash_point("offer-shown");
         Ok(true)
     }
 
@@ -129,6 +130,7 @@ impl Driver {
         let Some(main) = blocking(|| self.requests.reference(&self.main()))? else { return Ok(false) };
         let approval = blocking(|| self.plain.approval(&main, offer))?;
         self.pin(plan, &offer.plan.spec.infra.commit)?;
+        crash_point("commit-pinned");
         let run = self.new_run(offer, approval);
         let by = run.approval.by.clone().unwrap_or_else(|| "somebody (git does not say who)".to_owned());
         let event = events::about_run(

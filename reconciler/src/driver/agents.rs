@@ -44,7 +44,6 @@ impl Driver {
             let waiting = self.store.outgoing(after, RELAY_BATCH).await?;
             let Some(last) = waiting.last() else { return Ok(()) };
             after = last.id;
-            let only_orders = waiting.iter().all(|outgoing| matches!(outgoing.message, ToAgent::Order(_)));
             let mut by_agent: BTreeMap<Name, Vec<Outgoing>> = BTreeMap::new();
             for outgoing in waiting.into_iter().filter(|outgoing| !self.unreached.contains_key(&outgoing.agent)) {
                 by_agent.entry(outgoing.agent.clone()).or_default().push(outgoing);
@@ -61,11 +60,10 @@ impl Driver {
             if sent.is_empty() {
                 continue;
             }
+            crash_point("messages-sent");
             self.store.sent(&sent).await?;
             self.sent += u64::try_from(sent.len()).unwrap_or(0);
-            if only_orders {
-                crash_point("order-relayed");
-            }
+            crash_point("messages-marked");
         }
     }
 
@@ -137,10 +135,12 @@ impl Driver {
             heard: environment::now(),
             ansible_core: hello.ansible_core,
         };
-        self.apply(Change::AgentHeard { agent: agent.clone(), facts }, &[]).await?;
+        let ended = hello.ended.into_iter().map(|ended| (ended.key, ended.fence)).collect();
+        self.apply(Change::AgentHeard { agent: agent.clone(), facts, ended }, &[]).await?;
         for settled in &hello.settled {
             self.settle_attempt(&agent, &boot, settled).await?;
         }
+        crash_point("hello-settled");
         self.order_again(&agent).await
     }
 
@@ -166,7 +166,7 @@ impl Driver {
             return Ok(());
         }
         let facts = AgentFacts { heard: environment::now(), ..known };
-        self.apply(Change::AgentHeard { agent: agent.clone(), facts }, &[]).await?;
+        self.apply(Change::AgentHeard { agent: agent.clone(), facts, ended: Vec::new() }, &[]).await?;
         Ok(())
     }
 
@@ -242,7 +242,9 @@ impl Driver {
             boot: Some(boot),
             outcome: None,
         };
-        ignore_conflict(self.apply(change, &[]).await)
+        ignore_conflict(self.apply(change, &[]).await)?;
+        crash_point("claim-recorded");
+        Ok(())
     }
 
     /// The grant may have been lost on its way; the same fence again is harmless.
@@ -317,7 +319,9 @@ impl Driver {
         if whole {
             changed = self.take_body(&report).await?;
         }
+        crash_point("report-stored");
         self.confirm(agent, &report.key, seq).await?;
+        crash_point("report-confirmed");
         Ok(changed)
     }
 
@@ -335,7 +339,9 @@ impl Driver {
             ReportBody::Log { .. } => Ok(false),
             ReportBody::Started => {
                 let change = granted_to_started(&report.key, report.fence);
-                ignore_conflict(self.apply(change, &[]).await).map(|()| false)
+                ignore_conflict(self.apply(change, &[]).await)?;
+                crash_point("start-recorded");
+                Ok(false)
             }
             ReportBody::Over(outcome) => self.over(report, outcome).await.map(|()| true),
         }
@@ -366,6 +372,7 @@ impl Driver {
             outcome: Some(Box::new(outcome.clone())),
         };
         ignore_conflict(self.apply(change, &[]).await)?;
+        crash_point("end-recorded");
         if run.state == Some(RunState::Lost) {
             self.resettle(&report.key).await?;
         }

@@ -56,9 +56,10 @@ impl Driver {
             let group: Vec<Event> =
                 waiting.iter().take_while(|event| event.request == first.request).cloned().collect();
             let commit = self.commit_events(&group).await?;
-            crash_point("offer-audited");
+            crash_point("audit-committed");
             let ids: Vec<_> = group.iter().map(|event| event.id.clone()).collect();
             self.store.audited(self.repository, &ids, &commit).await?;
+            crash_point("audit-marked");
         }
     }
 

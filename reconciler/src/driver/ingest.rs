@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use chiffon_core::facts::{Event, OfferState, Refusal, RefusalReason, RequestFacts, RequestFile};
 use chiffon_requests::{Located, Locks, Repo, StopFlag, locate};
+use chiffon_schemas::crash::crash_point;
 use chiffon_schemas::{Name, Oid, RepoPath, Timestamp};
 use chiffon_store::{Change, SeenRequest};
 use serde_json::json;
@@ -80,6 +81,7 @@ impl Driver {
         self.list_refused(&difference, &seen.strays, &main).await?;
         let change = Change::MainSeen { from: cursor.main, main, requests: seen.requests, plans: seen.plans };
         self.apply(change, &seen.events).await?;
+        crash_point("main-read");
         Ok(())
     }
 

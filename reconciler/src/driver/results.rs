@@ -28,6 +28,7 @@ impl Driver {
         {
             // What succeeded is not retried, so nothing needs its commit any more.
             blocking(|| infra.unpin(&run.plan_oid))?;
+            crash_point("commit-unpinned");
         }
         Ok(true)
     }

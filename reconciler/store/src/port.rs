@@ -282,6 +282,9 @@ pub enum Change {
         agent: Name,
         /// What is known.
         facts: AgentFacts,
+        /// Attempts that were granted to earlier lives of it, with their fences, and whose ends this life will report: they
+        /// are this life's from now on. Those that are over, or under another fence, stay as they are.
+        ended: Vec<(AttemptKey, Fence)>,
     },
 }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use chiffon_schemas::{AgentMessage, AttemptKey, Fence, ReportBody, ToAgent, Verdict};
+use chiffon_schemas::{AgentMessage, AttemptKey, Fence, ReportBody, ToAgent, Unreported, Verdict};
 use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
 
@@ -206,7 +206,9 @@ async fn r1_reports_that_were_not_stored_are_replayed_by_the_next_life() {
     let (last, outcome) = world.over(&key).await;
     let first_time = std::mem::take(&mut world.reports);
     world.kill().await;
-    world.start().await;
+    let hello = world.start().await;
+    assert_eq!(hello.ended, [Unreported { key: key.clone(), fence: fence(1) }], "nobody has to take it for lost");
+    assert!(hello.settled.is_empty());
     assert_eq!(world.over(&key).await, (last, outcome));
     assert_eq!(world.reports, first_time);
 }

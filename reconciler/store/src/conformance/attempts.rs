@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use chiffon_core::facts::Attempt;
 use chiffon_schemas::{AttemptKey, AttemptState, Fence, Name, RunState, ToAgent};
 
 use super::bed::{Bed, Fixture, ended, granted, key, kuma, moved, ordered};
@@ -347,4 +348,31 @@ pub async fn moving_on_keeps_what_is_known(fixture: &dyn Fixture) {
     assert!(bed.run().await.begun());
     let error = bed.refused(moved(&key, Failed, Succeeded)).await;
     assert!(matches!(error, Error::Conflict { .. }));
+}
+
+/// What an earlier life of an agent was granted is the new one's where that has its end, under the same fence.
+pub async fn r4_a_new_life_takes_over_what_it_will_report(fixture: &dyn Fixture) {
+    let bed = Bed::new(fixture).await;
+    let key = bed.in_state(Started).await;
+    let fence = bed.attempt(&key).await.fence.expect("a started attempt has a fence");
+    let heard = |agent: &str, life, fence| {
+        let facts = chiffon_core::facts::AgentFacts {
+            kind: chiffon_schemas::AgentKind::Infra,
+            boot: boot(life),
+            heard: at(50),
+            ansible_core: None,
+        };
+        Change::AgentHeard { agent: name(agent), facts, ended: vec![(key.clone(), fence)] }
+    };
+    let stale = Fence { counter: fence.counter + 1, ..fence };
+    for change in [heard("infra", 2, stale), heard("another", 3, fence)] {
+        bed.apply(change).await;
+        assert_eq!(bed.attempt(&key).await.boot, Some(boot(1)));
+    }
+    let before = bed.attempt(&key).await;
+    bed.apply(heard("infra", 4, fence)).await;
+    assert_eq!(bed.attempt(&key).await, Attempt { boot: Some(boot(4)), ..before });
+    bed.apply(moved(&key, Started, Lost)).await;
+    bed.apply(heard("infra", 5, fence)).await;
+    assert_eq!(bed.attempt(&key).await.boot, Some(boot(4)), "what is over stays as it is");
 }

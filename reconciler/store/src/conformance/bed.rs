@@ -293,7 +293,7 @@ impl<'a> Bed<'a> {
             heard: at(secs),
             ansible_core: Some("2.19.3".to_owned()),
         };
-        let change = Change::AgentHeard { agent: name("infra"), facts };
+        let change = Change::AgentHeard { agent: name("infra"), facts, ended: Vec::new() };
         self.store.apply(self.repository, change, events, &[], at(secs)).await.expect("appended");
     }
 

@@ -77,7 +77,7 @@ pub async fn an_agent_is_known_by_what_was_heard_last(fixture: &dyn Fixture) {
         ("second", facts(2, 2, Some("2.18.0rc1"))),
         ("infra", facts(3, 3, None)),
     ] {
-        bed.apply(Change::AgentHeard { agent: name(agent), facts }).await;
+        bed.apply(Change::AgentHeard { agent: name(agent), facts, ended: Vec::new() }).await;
     }
     let expected =
         BTreeMap::from([(name("infra"), facts(3, 3, None)), (name("second"), facts(2, 2, Some("2.18.0rc1")))]);

@@ -94,6 +94,7 @@ macro_rules! store_conformance {
             r4_a_fence_before_the_grant_moves_nothing,
             r4_what_was_lost_is_settled_by_its_fence,
             moving_on_keeps_what_is_known,
+            r4_a_new_life_takes_over_what_it_will_report,
         );
         $crate::store_conformance!(@ $fixture; locks;
             a_grant_locks_its_hosts,

@@ -124,6 +124,31 @@ pub(super) async fn reordered(
     touch(tx, repository, &name).await
 }
 
+/// A new life of an agent has the ends of attempts that were granted to earlier ones.
+pub(super) async fn taken_over(
+    tx: Tx<'_>,
+    agent: &Name,
+    boot: &BootId,
+    ended: &[(AttemptKey, Fence)],
+) -> Result<(), Error> {
+    for (key, fence) in ended {
+        sqlx::query(
+            "UPDATE attempts SET boot = $1::uuid WHERE run_id = $2::uuid AND step = $3 AND number = $4 AND agent = $5
+             AND fence_incarnation = $6 AND fence_counter = $7 AND state IN ('granted', 'started')",
+        )
+        .bind(rows::uuid(boot.as_str()))
+        .bind(rows::uuid(key.run.as_str()))
+        .bind(key.step.as_str())
+        .bind(i64::from(key.attempt))
+        .bind(agent.as_str())
+        .bind(i64::from(fence.incarnation))
+        .bind(i64::try_from(fence.counter).unwrap_or(i64::MAX))
+        .execute(&mut *tx)
+        .await?;
+    }
+    Ok(())
+}
+
 /// Refuses a change that names another request than the run's own.
 async fn own_run(tx: Tx<'_>, repository: RepositoryId, name: &Name, run: &RunId) -> Result<(), Error> {
     let owner = request_of(tx, repository, run).await?;

@@ -104,7 +104,10 @@ pub(super) async fn apply(
         }
         Change::Noted => {}
         Change::Unlocked { host } => runs::unlocked(tx, repository, &host).await?,
-        Change::AgentHeard { agent, facts } => agent_heard(tx, &agent, &facts).await?,
+        Change::AgentHeard { agent, facts, ended } => {
+            agent_heard(tx, &agent, &facts).await?;
+            runs::taken_over(tx, &agent, &facts.boot, &ended).await?;
+        }
     }
     Ok(applied)
 }

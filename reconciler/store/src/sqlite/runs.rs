@@ -122,6 +122,31 @@ pub(super) async fn reordered(
     touch(tx, repository, &name).await
 }
 
+/// A new life of an agent has the ends of attempts that were granted to earlier ones.
+pub(super) async fn taken_over(
+    tx: Tx<'_>,
+    agent: &Name,
+    boot: &BootId,
+    ended: &[(AttemptKey, Fence)],
+) -> Result<(), Error> {
+    for (key, fence) in ended {
+        sqlx::query(
+            "UPDATE attempts SET boot = ? WHERE run_id = ? AND step = ? AND number = ? AND agent = ?
+             AND fence_incarnation = ? AND fence_counter = ? AND state IN ('granted', 'started')",
+        )
+        .bind(boot.as_str())
+        .bind(key.run.as_str())
+        .bind(key.step.as_str())
+        .bind(key.attempt)
+        .bind(agent.as_str())
+        .bind(fence.incarnation)
+        .bind(i64::try_from(fence.counter).unwrap_or(i64::MAX))
+        .execute(&mut *tx)
+        .await?;
+    }
+    Ok(())
+}
+
 /// Refuses a change that names another request than the run's own.
 async fn own_run(tx: Tx<'_>, repository: RepositoryId, name: &Name, run: &RunId) -> Result<(), Error> {
     let owner = request_of(tx, repository, run).await?;

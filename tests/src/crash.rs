@@ -1,0 +1,330 @@
+//! The crash harness: one or two requests' lives in which a process is killed with SIGKILL at a named point, and what must
+//! be true afterwards whatever was killed and whenever (R1, R3).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::{Bed, Cast, Merge, News};
+
+/// Nothing is silent for longer in a life that goes on.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A crash point, and what is known of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Point {
+    /// Its name in `schemas/src/crash.rs`.
+    pub name: &'static str,
+    /// Nobody can know how far the work came: the run may be `lost`. Where agents are processes of their own, a
+    /// reconciler that dies takes nothing with it.
+    pub may_lose: bool,
+    /// It is reached once in each life of a process, whatever is asked for.
+    pub once_a_life: bool,
+    /// Only where agents are processes of their own.
+    pub only_apart: bool,
+}
+
+const fn point(name: &'static str) -> Point {
+    Point { name, may_lose: false, once_a_life: false, only_apart: false }
+}
+
+const fn losing(name: &'static str) -> Point {
+    Point { may_lose: true, ..point(name) }
+}
+
+/// Every point. Whoever adds one to `schemas/src/crash.rs` adds it here: a test compares the two.
+pub const POINTS: &[Point] = &[
+    Point { once_a_life: true, ..point("agent-said-hello") },
+    Point { once_a_life: true, ..point("hello-settled") },
+    point("message-acknowledged"),
+    point("main-read"),
+    point("offer-row-written"),
+    point("audit-committed"),
+    point("audit-marked"),
+    point("plan-branch-moved"),
+    point("offer-shown"),
+    point("commit-pinned"),
+    point("approval-recorded"),
+    point("order-recorded"),
+    // The second time it is the grant that is on its way, and in one process its agent may have begun.
+    losing("messages-sent"),
+    losing("messages-marked"),
+    point("agent-journalled-order"),
+    point("agent-acknowledged-order"),
+    Point { only_apart: true, ..point("agent-fetched") },
+    point("agent-journalled-claim"),
+    point("claim-recorded"),
+    // The journal shows that nothing started, so the same attempt is ordered again.
+    point("grant-recorded"),
+    // The journal says `started`: whether anything ran nobody can know.
+    losing("agent-journalled-started"),
+    losing("start-recorded"),
+    losing("agent-checked-out"),
+    losing("agent-process-started"),
+    losing("report-stored"),
+    losing("report-confirmed"),
+    losing("agent-playbook-ended"),
+    point("agent-journalled-end"),
+    point("agent-reported-end"),
+    point("end-recorded"),
+    point("agent-end-stored"),
+    point("result-row-written"),
+    point("result-audited"),
+    point("commit-unpinned"),
+];
+
+impl Point {
+    /// Whether an agent reaches it.
+    pub fn is_of_agent(&self) -> bool {
+        self.name.starts_with("agent-")
+    }
+}
+
+/// What one life of the matrix is.
+#[derive(Debug, Clone, Copy)]
+pub struct Case {
+    /// Where it is killed.
+    pub point: Point,
+    /// How often in a row.
+    pub times: usize,
+    /// What else varies: how many requests, how they are merged, at which time the point is reached.
+    pub seed: usize,
+}
+
+/// What came of one life.
+#[derive(Debug, Clone, Default)]
+pub struct Outcome {
+    /// Kills that happened.
+    pub kills: usize,
+    /// Final states of requests, counted.
+    pub states: BTreeMap<String, usize>,
+    /// Effects that happened more than once under one grant.
+    pub double_starts: usize,
+    /// Requests that reached no final, visible state.
+    pub forgotten: usize,
+    /// Runs that are neither final nor `lost`.
+    pub unsettled: usize,
+    /// Whatever else is wrong, in words.
+    pub wrong: Vec<String>,
+}
+
+impl Outcome {
+    /// Whether everything is as it must be.
+    pub fn is_good(&self) -> bool {
+        self.double_starts == 0 && self.forgotten == 0 && self.unsettled == 0 && self.wrong.is_empty()
+    }
+}
+
+impl Case {
+    /// Requests of this life: what is asked for, by name.
+    fn requests(&self) -> &'static [(&'static str, &'static str)] {
+        const BOTH: [(&str, &str); 2] = [("journal", "Deploy the journal"), ("gazette", "Deploy the gazette")];
+        if self.seed.is_multiple_of(3) { &BOTH[..1] } else { &BOTH }
+    }
+
+    fn merge(&self) -> Merge {
+        [Merge::Commit, Merge::Squash, Merge::Rebase][self.seed % 3]
+    }
+
+    /// Whether a run may be lost. An agent that dies over one run may be in the midst of the other.
+    fn may_lose(&self, apart: bool) -> bool {
+        let of_agent = self.point.is_of_agent();
+        self.point.may_lose && (!apart || of_agent) || apart && of_agent && self.requests().len() > 1
+    }
+
+    /// At which time that the point is reached the process dies.
+    fn occurrence(&self) -> usize {
+        let again = self.seed % 3 == 2 && !self.point.once_a_life && !self.point.is_of_agent();
+        if again { 2 } else { 1 }
+    }
+
+    /// Runs it in one process that holds reconciler and agent, with records in SQLite.
+    pub fn run_embedded(&self) -> Outcome {
+        self.live(Bed::new(), false)
+    }
+
+    /// Runs it with two agents in processes of their own, over a broker, with records in PostgreSQL.
+    pub fn run_apart(&self) -> Outcome {
+        let bed = Bed::new().on_postgres();
+        bed.join_broker();
+        let up = bed.up();
+        for agent in AGENTS {
+            bed.enrol(agent);
+        }
+        up.signal("TERM");
+        up.end();
+        self.live(bed, true)
+    }
+
+    fn live(&self, bed: Bed, apart: bool) -> Outcome {
+        let (cast, outcome) = (Cast::default(), Outcome::default());
+        let mut life = Life { case: self, bed: &bed, apart, cast, outcome, states: BTreeMap::new() };
+        life.live();
+        life.judge();
+        life.outcome
+    }
+}
+
+/// The agents of a life.
+const AGENTS: [&str; 2] = ["one", "two"];
+
+struct Life<'a> {
+    case: &'a Case,
+    bed: &'a Bed,
+    /// Agents are processes of their own.
+    apart: bool,
+    cast: Cast,
+    outcome: Outcome,
+    states: BTreeMap<String, String>,
+}
+
+impl Life<'_> {
+    fn live(&mut self) {
+        self.start("chiffon");
+        let agents = if self.apart { &AGENTS[..] } else { &[] };
+        for name in agents {
+            self.start(name);
+        }
+        for (name, text) in self.case.requests() {
+            self.bed.push_request(name, text);
+        }
+        if !self.wait_for(|state| state == "proposed") {
+            return;
+        }
+        for (name, _) in self.case.requests() {
+            self.bed.approve(name, self.case.merge());
+        }
+        if !self.wait_for(is_final) {
+            return;
+        }
+        self.settle();
+    }
+
+    /// Starts a process, armed where it is the one to be killed and was not killed often enough.
+    fn start(&mut self, name: &str) {
+        let mut command = match name {
+            "chiffon" => self.bed.command(&["--dir", "home", "up"]),
+            agent => self.bed.agent_command(agent, &["up"]),
+        };
+        // Whichever agent gets the order is the one that dies.
+        let is_victim = !self.apart || self.case.point.is_of_agent() == (name != "chiffon");
+        if is_victim && self.outcome.kills < self.case.times {
+            let at = format!("{}:{}", self.case.point.name, self.case.occurrence());
+            command.env("CHIFFON_CRASH_AT", at);
+        }
+        command.env("CHIFFON_CRASH_LOG", self.bed.path().join("crash.log"));
+        self.cast.start(name, command);
+    }
+
+    /// Takes what happens until every request is in a state; brings back to life whoever was killed. False where it
+    /// never came.
+    fn wait_for(&mut self, wanted: impl Fn(&str) -> bool) -> bool {
+        loop {
+            let reached = |(name, _): &(&str, &str)| self.states.get(*name).is_some_and(|state| wanted(state));
+            if self.case.requests().iter().all(reached) {
+                return true;
+            }
+            if !self.step() {
+                return false;
+            }
+        }
+    }
+
+    /// Takes one thing that happens; false where nothing does any more.
+    fn step(&mut self) -> bool {
+        match self.cast.next(PATIENCE) {
+            None => {
+                self.outcome.wrong.push(format!("nothing happens any more: {:?}", self.states));
+                return false;
+            }
+            Some((name, News::Ended(-1))) => {
+                self.outcome.kills += 1;
+                self.start(&name);
+            }
+            Some((name, News::Ended(status))) => {
+                self.outcome.wrong.push(format!("{name} ended by itself with {status}"));
+                return false;
+            }
+            Some((name, News::Line(line))) => {
+                if name == "chiffon"
+                    && let Some((request, rest)) = line.split_once(": ")
+                    && self.case.requests().iter().any(|(known, _)| *known == request)
+                {
+                    let state = rest.split(':').next().unwrap_or_default().to_owned();
+                    self.states.insert(request.to_owned(), state);
+                }
+            }
+        }
+        true
+    }
+
+    /// What comes after the last word: kills that are still due, and the end of all processes.
+    fn settle(&mut self) {
+        for (name, status) in self.cast.end(PATIENCE) {
+            match (name.as_str(), status) {
+                (_, 0) => {}
+                // A point that lies behind the last word of a request: in its farewell.
+                (_, -1) => self.outcome.kills += 1,
+                (name, status) => self.outcome.wrong.push(format!("{name} ended with {status}")),
+            }
+        }
+    }
+
+    /// Compares what is with what must be.
+    fn judge(&mut self) {
+        let (bed, case) = (self.bed, self.case);
+        // What was killed at the very end is settled by the next life.
+        bed.up_once();
+        let mut wrong = Vec::new();
+        if self.outcome.kills == 0 {
+            wrong.push("the point was never reached".to_owned());
+        }
+        for (name, _) in case.requests() {
+            let status = bed.status(name);
+            let state = status["state"].as_str().unwrap_or("nothing").to_owned();
+            *self.outcome.states.entry(state.clone()).or_default() += 1;
+            if !is_final(&state) {
+                self.outcome.forgotten += 1;
+                if !status["run"].is_null() {
+                    self.outcome.unsettled += 1;
+                }
+            }
+            let starts = bed.infra.lines(name).len();
+            self.outcome.double_starts += starts.saturating_sub(1);
+            match state.as_str() {
+                "succeeded" if starts == 0 => wrong.push(format!("{name} succeeded, and nothing happened")),
+                "lost" if !case.may_lose(self.apart) => wrong.push(format!("{name} is lost")),
+                "succeeded" | "lost" => {}
+                other => wrong.push(format!("{name} is {other}")),
+            }
+        }
+        let kinds = bed.kinds();
+        let count = |kind: &str| kinds.iter().filter(|known| *known == kind).count();
+        let asked = case.requests().len();
+        for kind in ["plan-offered", "plan-approved"] {
+            if count(kind) != asked {
+                wrong.push(format!("{} × {kind} for {asked} requests", count(kind)));
+            }
+        }
+        let ends: usize =
+            ["succeeded", "failed", "cancelled", "lost"].iter().map(|end| count(&format!("run-{end}"))).sum();
+        if ends != asked {
+            wrong.push(format!("{ends} ends for {asked} requests"));
+        }
+        let ids = bed.bare_git(&["log", "--format=%(trailers:key=Chiffon-Event,valueonly)", "chiffon/audit"]);
+        let mut ids: Vec<&str> = ids.lines().filter(|line| !line.is_empty()).collect();
+        let all = ids.len();
+        ids.sort_unstable();
+        ids.dedup();
+        if ids.len() != all {
+            wrong.push("an event is recorded twice".to_owned());
+        }
+        if !wrong.is_empty() {
+            wrong.push(self.cast.seen.join("\n    "));
+        }
+        self.outcome.wrong.extend(wrong);
+    }
+}
+
+fn is_final(state: &str) -> bool {
+    matches!(state, "succeeded" | "failed" | "cancelled" | "lost")
+}
