@@ -99,7 +99,6 @@ fn policy(spec: &PolicySpec) -> Policy {
         max_timeout_secs: spec.max_timeout_secs,
         offer_days: spec.offer_days,
         agent_silence_secs: spec.agent_silence_secs,
-        ..Policy::default()
     }
 }
 
