@@ -6,6 +6,8 @@ CREATE TABLE enrolments (
     -- SHA-256 of what names the invitation, in hexadecimal; NULL once it was used or taken back.
     token text UNIQUE,
     sealed text,
+    -- The broker's own hash of its password, with which its user is made again on a broker that was emptied.
+    password_hash text NOT NULL,
     expires timestamptz NOT NULL,
     enrolled timestamptz,
     revoked timestamptz

@@ -51,9 +51,6 @@ const AGENTS_DUE: Duration = Duration::from_secs(15);
 /// What is said of a message from an agent that has no place on the bus.
 const STRANGER: &str = "no agent of this name is enrolled: `chiffon agent invite` makes a place for one";
 
-/// After so many tries a message that can't be taken in is put aside (R7).
-const MAX_TRIES: u32 = 3;
-
 /// How often, and how long between, the lock is tried before somebody else is said to run.
 const LOCK_TRIES: u32 = 10;
 const LOCK_EVERY: Duration = Duration::from_millis(30);
@@ -375,9 +372,8 @@ impl Loop<'_> {
                 Err(error) => {
                     self.complain(&error);
                     // Not acknowledged, it comes again, but not for ever.
-                    if delivery.tries >= MAX_TRIES && error.is_of_the_message() {
-                        let chain = crate::commands::chain(&error);
-                        put_aside(delivery, format!("refused {MAX_TRIES} times: {chain}")).await;
+                    if error.parks_after().is_some_and(|tries| delivery.tries >= tries) {
+                        put_aside(delivery, format!("refused: {}", crate::commands::chain(&error))).await;
                     }
                     return Ok(true);
                 }
@@ -431,12 +427,19 @@ impl Loop<'_> {
         self.watched.bus(trouble.clone());
         match trouble {
             Some(reason) => self.output.failure(&reason, &[]),
-            None => self.output.progress("the bus works"),
+            None => {
+                self.driver.was_deaf();
+                self.output.progress("the bus works");
+            }
         }
     }
 
     async fn tick(&mut self) -> Result<Option<Timestamp>> {
         let began = Instant::now();
+        // While nothing comes over the bus nobody is silent.
+        if self.trouble.borrow().is_some() {
+            self.driver.was_deaf();
+        }
         match self.driver.tick().await {
             Ok(tick) => {
                 self.watched.ticked(began, &tick, self.driver.infra_trouble());

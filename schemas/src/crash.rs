@@ -1,5 +1,5 @@
-//! What tests need inside the real binaries: named crash points, where a process kills itself when it is told to, and a
-//! clock that is ahead. Nothing of it is in a build without the feature `crash-points`.
+//! What tests need inside the real binaries: named crash points, where a process kills itself or stands still when it is
+//! told to, and a clock that is ahead. Nothing of it is in a build without the feature `crash-points`.
 
 /// Every crash point, in the order of a request's life. Those of agents begin with `agent-`.
 pub const CRASH_POINTS: &[&str] = &[
@@ -46,22 +46,26 @@ pub const CRASH_POINTS: &[&str] = &[
 pub fn crash_point(_name: &str) {}
 
 /// Kills this process with SIGKILL where `CHIFFON_CRASH_AT` names this point (`name` or `name:2` for the second time),
-/// and appends each reached name to the file `CHIFFON_CRASH_LOG`.
+/// stops it with SIGSTOP where `CHIFFON_STOP_AT` does, and appends each reached name to the file `CHIFFON_CRASH_LOG`.
 #[cfg(feature = "crash-points")]
 #[expect(clippy::disallowed_methods, reason = "the one place of tests that reads the environment in production code")]
 pub fn crash_point(name: &str) {
     use std::io::Write;
     use std::sync::atomic::{AtomicU32, Ordering};
+
+    use rustix::process::{Signal, getpid, kill_process};
     static REACHED: AtomicU32 = AtomicU32::new(0);
     assert!(CRASH_POINTS.contains(&name), "{name} is not in CRASH_POINTS");
     if let Some(log) = std::env::var_os("CHIFFON_CRASH_LOG") {
         let file = std::fs::File::options().create(true).append(true).open(log);
         let _ = file.and_then(|mut file| writeln!(file, "{name}"));
     }
-    let Ok(wanted) = std::env::var("CHIFFON_CRASH_AT") else { return };
-    let (point, time) = wanted.split_once(':').unwrap_or((&wanted, "1"));
-    if point == name && REACHED.fetch_add(1, Ordering::SeqCst) + 1 == time.parse().unwrap_or(1) {
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    for (variable, signal) in [("CHIFFON_CRASH_AT", Signal::KILL), ("CHIFFON_STOP_AT", Signal::STOP)] {
+        let Ok(wanted) = std::env::var(variable) else { continue };
+        let (point, time) = wanted.split_once(':').unwrap_or((&wanted, "1"));
+        if point == name && REACHED.fetch_add(1, Ordering::SeqCst) + 1 == time.parse().unwrap_or(1) {
+            let _ = kill_process(getpid(), signal);
+        }
     }
 }
 

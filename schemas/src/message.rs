@@ -52,6 +52,8 @@ pub enum ToAgent {
         /// The attempt.
         key: AttemptKey,
     },
+    /// The reconciler does not know this life of the agent: say hello again.
+    Introduce,
     /// Reports up to and including this sequence number are stored.
     Stored {
         /// The attempt.

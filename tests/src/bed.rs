@@ -105,6 +105,13 @@ impl Bed {
         fs::write(&config, format!("{text}  store:\n    postgres:\n      url: {url}\n")).unwrap();
     }
 
+    /// Adds lines to the home's configuration.
+    pub fn configure(&self, lines: &str) {
+        let path = self.home().join("chiffon.yaml");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(path, text + lines).unwrap();
+    }
+
     fn start(&self, infra: &Path, more: &[&str]) {
         let ansible = ansible_playbook();
         let mut arguments = vec!["init", self.home_text(), "--infra", infra.to_str().unwrap()];

@@ -1,11 +1,13 @@
 //! The broker that a test run has: for each test a virtual host of its own, and agents in processes of their own on it.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::{Background, Bed, Said, ansible_playbook, chiffon_agent, root};
+use crate::{Background, Bed, Said, Service, ansible_playbook, chiffon_agent, root};
 
 /// Virtual hosts made by this process so far.
 static MADE: AtomicU32 = AtomicU32::new(0);
@@ -34,10 +36,19 @@ fn parts(url: &str) -> [String; 4] {
 }
 
 impl Bed {
-    /// Has its agents on a broker from now on, in a virtual host of its own, and answers over HTTP.
+    /// Has its agents on the test run's broker from now on, in a virtual host of its own, and answers over HTTP.
     pub fn join_broker(&self) -> Broker {
-        let [scheme, admin, password, place] = parts(&variable("CHIFFON_TEST_AMQP_MANAGEMENT_URL"));
-        let [_, _, _, broker] = parts(&variable("CHIFFON_TEST_AMQP_URL"));
+        self.join(&variable("CHIFFON_TEST_AMQP_URL"), &variable("CHIFFON_TEST_AMQP_MANAGEMENT_URL"))
+    }
+
+    /// The same on a broker of the test's own.
+    pub fn join_broker_of(&self, service: &Service) -> Broker {
+        self.join(service.address("CHIFFON_TEST_AMQP_URL"), service.address("CHIFFON_TEST_AMQP_MANAGEMENT_URL"))
+    }
+
+    fn join(&self, amqp: &str, management: &str) -> Broker {
+        let [scheme, admin, password, place] = parts(management);
+        let [_, _, _, broker] = parts(amqp);
         let number = MADE.fetch_add(1, Ordering::SeqCst);
         let vhost = format!("end-to-end-{}-{number}", std::process::id());
         let secret = self.home().join("management-password");
@@ -83,6 +94,46 @@ impl Bed {
     /// Runs `chiffon-agent` to its end.
     pub fn agent(&self, name: &str, arguments: &[&str]) -> Said {
         self.agent_command(name, arguments).output().unwrap().into()
+    }
+
+    /// Has an agent that is enrolled say each second that it lives.
+    pub fn let_speak_often(&self, name: &str) {
+        let path = self.agent_home(name).join("agent.yaml");
+        let text = fs::read_to_string(&path).unwrap();
+        let text: String =
+            text.lines().filter(|line| !line.contains("heartbeat_secs")).map(|line| format!("{line}\n")).collect();
+        fs::write(path, text + "  heartbeat_secs: 1\n").unwrap();
+    }
+
+    /// Makes a second home on the same requests repository, database and broker.
+    pub fn twin(&self, name: &str) {
+        let (home, twin) = (self.home(), self.path().join(name));
+        fs::create_dir_all(twin.join("state")).unwrap();
+        for file in ["broker-password", "management-password", "state/signing-key"] {
+            if home.join(file).exists() {
+                fs::copy(home.join(file), twin.join(file)).unwrap();
+            }
+        }
+        let config = fs::read_to_string(home.join("chiffon.yaml")).unwrap();
+        let requests = format!("spec:\n  requests: {}\n", self.requests().display());
+        fs::write(twin.join("chiffon.yaml"), config.replacen("spec:\n", &requests, 1)).unwrap();
+    }
+
+    /// A number that a `chiffon up` of this home shows at `/metrics`, by its name and labels; `None` where it shows none.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let page = self.page("/metrics")?;
+        let line = page.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')))?;
+        line.rsplit(' ').next()?.parse().ok()
+    }
+
+    /// A page that a `chiffon up` of this home answers with, its head included; `None` where nobody answers.
+    pub fn page(&self, path: &str) -> Option<String> {
+        let address = fs::read_to_string(self.home().join("state/web-address")).ok()?;
+        let mut line = TcpStream::connect(address.trim()).ok()?;
+        write!(line, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+        let mut page = String::new();
+        line.read_to_string(&mut page).ok()?;
+        Some(page)
     }
 
     /// Invites an agent and enrols it. A `chiffon up` must run.

@@ -1,13 +1,14 @@
-//! The crash harness: one or two requests' lives in which a process is killed with SIGKILL at a named point, and what must
-//! be true afterwards whatever was killed and whenever (R1, R3).
+//! The crash harness: one or two requests' lives in which something is struck at a named point, and what must be true
+//! afterwards whatever was struck and whenever (R1, R3).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::blow::{Blow, Ground};
 use crate::{Bed, Cast, Merge, News};
 
 /// Nothing is silent for longer in a life that goes on.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A crash point, and what is known of it.
 #[derive(Debug, Clone, Copy)]
@@ -82,8 +83,10 @@ impl Point {
 /// What one life of the matrix is.
 #[derive(Debug, Clone, Copy)]
 pub struct Case {
-    /// Where it is killed.
+    /// Where it happens.
     pub point: Point,
+    /// What happens there.
+    pub blow: Blow,
     /// How often in a row.
     pub times: usize,
     /// What else varies: how many requests, how they are merged, at which time the point is reached.
@@ -93,8 +96,8 @@ pub struct Case {
 /// What came of one life.
 #[derive(Debug, Clone, Default)]
 pub struct Outcome {
-    /// Kills that happened.
-    pub kills: usize,
+    /// Blows that fell.
+    pub blows: usize,
     /// Final states of requests, counted.
     pub states: BTreeMap<String, usize>,
     /// Effects that happened more than once under one grant.
@@ -125,9 +128,13 @@ impl Case {
         [Merge::Commit, Merge::Squash, Merge::Rebase][self.seed % 3]
     }
 
-    /// Whether a run may be lost. An agent that dies over one run may be in the midst of the other.
+    /// Whether a run may be lost. An agent that dies over one run may be in the midst of the other; one that sleeps comes
+    /// back with the end, and what happens to services costs no run.
     fn may_lose(&self, apart: bool) -> bool {
         let of_agent = self.point.is_of_agent();
+        if self.blow != Blow::Kill {
+            return false;
+        }
         self.point.may_lose && (!apart || of_agent) || apart && of_agent && self.requests().len() > 1
     }
 
@@ -139,47 +146,71 @@ impl Case {
 
     /// Runs it in one process that holds reconciler and agent, with records in SQLite.
     pub fn run_embedded(&self) -> Outcome {
-        self.live(Bed::new(), false)
+        self.live(&Bed::new(), None, false)
     }
 
     /// Runs it with two agents in processes of their own, over a broker, with records in PostgreSQL.
     pub fn run_apart(&self) -> Outcome {
         let bed = Bed::new().on_postgres();
         bed.join_broker();
-        let up = bed.up();
-        for agent in AGENTS {
-            bed.enrol(agent);
-        }
-        up.signal("TERM");
-        up.end();
-        self.live(bed, true)
+        enrol_all(&bed);
+        self.live(&bed, None, true)
     }
 
-    fn live(&self, bed: Bed, apart: bool) -> Outcome {
+    /// The same on services of its own, which may come to harm.
+    pub fn run_on(&self, ground: &mut Ground) -> Outcome {
+        let bed = ground.bed(self.blow);
+        enrol_all(&bed);
+        for agent in AGENTS {
+            bed.let_speak_often(agent);
+        }
+        self.live(&bed, Some(ground), true)
+    }
+
+    fn live(&self, bed: &Bed, ground: Option<&mut Ground>, apart: bool) -> Outcome {
         let (cast, outcome) = (Cast::default(), Outcome::default());
-        let mut life = Life { case: self, bed: &bed, apart, cast, outcome, states: BTreeMap::new() };
+        let reconciler = RECONCILER.to_owned();
+        let mut life = Life { case: self, bed, ground, apart, reconciler, cast, outcome, states: BTreeMap::new() };
         life.live();
         life.judge();
         life.outcome
     }
 }
 
+/// Gives the agents of a life their places.
+fn enrol_all(bed: &Bed) {
+    let up = bed.up();
+    for agent in AGENTS {
+        bed.enrol(agent);
+    }
+    up.signal("TERM");
+    up.end();
+}
+
 /// The agents of a life.
 const AGENTS: [&str; 2] = ["one", "two"];
 
-struct Life<'a> {
-    case: &'a Case,
-    bed: &'a Bed,
+/// The reconciler of a life, and the one that takes over where that one sleeps.
+pub(crate) const RECONCILER: &str = "chiffon";
+pub(crate) const OTHER: &str = "other";
+
+pub(crate) struct Life<'a> {
+    pub(crate) case: &'a Case,
+    pub(crate) bed: &'a Bed,
+    /// The services that may come to harm.
+    pub(crate) ground: Option<&'a mut Ground>,
     /// Agents are processes of their own.
     apart: bool,
-    cast: Cast,
-    outcome: Outcome,
+    /// Who leads.
+    pub(crate) reconciler: String,
+    pub(crate) cast: Cast,
+    pub(crate) outcome: Outcome,
     states: BTreeMap<String, String>,
 }
 
 impl Life<'_> {
     fn live(&mut self) {
-        self.start("chiffon");
+        self.start(RECONCILER);
         let agents = if self.apart { &AGENTS[..] } else { &[] };
         for name in agents {
             self.start(name);
@@ -199,17 +230,24 @@ impl Life<'_> {
         self.settle();
     }
 
-    /// Starts a process, armed where it is the one to be killed and was not killed often enough.
-    fn start(&mut self, name: &str) {
+    /// Starts a process, armed where it is the one to be struck and was not struck often enough.
+    pub(crate) fn start(&mut self, name: &str) {
         let mut command = match name {
-            "chiffon" => self.bed.command(&["--dir", "home", "up"]),
+            RECONCILER => self.bed.command(&["--dir", "home", "up"]),
+            OTHER => self.bed.command(&["--dir", "other", "up"]),
             agent => self.bed.agent_command(agent, &["up"]),
         };
-        // Whichever agent gets the order is the one that dies.
-        let is_victim = !self.apart || self.case.point.is_of_agent() == (name != "chiffon");
-        if is_victim && self.outcome.kills < self.case.times {
+        // Whichever agent gets the order is the one that is struck.
+        let is_agent = ![RECONCILER, OTHER].contains(&name);
+        let is_victim = !self.apart || self.case.point.is_of_agent() == is_agent;
+        if is_victim && name != OTHER && self.outcome.blows < self.case.times {
             let at = format!("{}:{}", self.case.point.name, self.case.occurrence());
-            command.env("CHIFFON_CRASH_AT", at);
+            let variable = if self.case.blow == Blow::Kill { "CHIFFON_CRASH_AT" } else { "CHIFFON_STOP_AT" };
+            command.env(variable, at);
+        }
+        // Clocks that differ by an hour change nothing.
+        if self.case.seed % 3 == 1 && name == RECONCILER {
+            command.env("CHIFFON_CLOCK_AHEAD", "3600");
         }
         command.env("CHIFFON_CRASH_LOG", self.bed.path().join("crash.log"));
         self.cast.start(name, command);
@@ -230,22 +268,36 @@ impl Life<'_> {
     }
 
     /// Takes one thing that happens; false where nothing does any more.
-    fn step(&mut self) -> bool {
+    pub(crate) fn step(&mut self) -> bool {
         match self.cast.next(PATIENCE) {
+            Some((name, News::Ended(status))) if status != -1 => {
+                self.outcome.wrong.push(format!("{name} ended by itself with {status}"));
+                false
+            }
+            Some(news) => {
+                self.take(news);
+                true
+            }
             None => {
                 self.outcome.wrong.push(format!("nothing happens any more: {:?}", self.states));
-                return false;
+                false
             }
-            Some((name, News::Ended(-1))) => {
-                self.outcome.kills += 1;
+        }
+    }
+
+    /// Takes a thing that happened: who was killed is brought back to life, who stands still is struck.
+    pub(crate) fn take(&mut self, (name, news): (String, News)) {
+        match news {
+            News::Ended(_) => {
+                self.outcome.blows += 1;
                 self.start(&name);
             }
-            Some((name, News::Ended(status))) => {
-                self.outcome.wrong.push(format!("{name} ended by itself with {status}"));
-                return false;
+            News::Stopped => {
+                self.outcome.blows += 1;
+                self.strike(&name);
             }
-            Some((name, News::Line(line))) => {
-                if name == "chiffon"
+            News::Line(line) => {
+                if name == self.reconciler
                     && let Some((request, rest)) = line.split_once(": ")
                     && self.case.requests().iter().any(|(known, _)| *known == request)
                 {
@@ -254,17 +306,16 @@ impl Life<'_> {
                 }
             }
         }
-        true
     }
 
     /// What comes after the last word: kills that are still due, and the end of all processes.
     fn settle(&mut self) {
-        for (name, status) in self.cast.end(PATIENCE) {
-            match (name.as_str(), status) {
-                (_, 0) => {}
+        for (name, news) in self.cast.end(PATIENCE) {
+            match news {
+                News::Ended(0) | News::Line(_) => {}
                 // A point that lies behind the last word of a request: in its farewell.
-                (_, -1) => self.outcome.kills += 1,
-                (name, status) => self.outcome.wrong.push(format!("{name} ended with {status}")),
+                News::Ended(-1) | News::Stopped => self.outcome.blows += 1,
+                News::Ended(status) => self.outcome.wrong.push(format!("{name} ended with {status}")),
             }
         }
     }
@@ -273,9 +324,10 @@ impl Life<'_> {
     fn judge(&mut self) {
         let (bed, case) = (self.bed, self.case);
         // What was killed at the very end is settled by the next life.
-        bed.up_once();
+        let home = if self.reconciler == OTHER { "other" } else { "home" };
+        bed.command(&["--dir", home, "up", "--once"]).output().unwrap();
         let mut wrong = Vec::new();
-        if self.outcome.kills == 0 {
+        if self.outcome.blows == 0 {
             wrong.push("the point was never reached".to_owned());
         }
         for (name, _) in case.requests() {

@@ -5,18 +5,21 @@
 
 mod background;
 mod bed;
+pub mod blow;
 mod broker;
 mod cast;
 pub mod crash;
 mod infra;
 mod postgres;
+mod service;
 
 pub use background::Background;
 pub use bed::{Bed, Merge, Said};
 pub use broker::Broker;
 pub use cast::{Cast, News};
 pub use infra::{Infra, homelab, is_alive};
-pub use postgres::new_database;
+pub use postgres::{new_database, new_database_at};
+pub use service::Service;
 
 use std::path::{Path, PathBuf};
 

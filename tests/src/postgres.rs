@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Connection};
 /// Databases made by this process so far.
 static MADE: AtomicU32 = AtomicU32::new(0);
 
-/// The address of a new, empty database.
+/// The address of a new, empty database of the test run's server.
 ///
 /// # Panics
 /// No server is there: `make test` starts one, and so does `tests/tools/services.sh COMMAND`.
@@ -17,9 +17,17 @@ static MADE: AtomicU32 = AtomicU32::new(0);
 pub fn new_database() -> String {
     let server = std::env::var("CHIFFON_TEST_POSTGRES_URL")
         .unwrap_or_else(|_| panic!("CHIFFON_TEST_POSTGRES_URL is not set: run `make test`"));
+    new_database_at(&server)
+}
+
+/// The address of a new, empty database of the server at an address.
+///
+/// # Panics
+/// No server is there.
+pub fn new_database_at(server: &str) -> String {
     let name = format!("chiffon_end_to_end_{}_{}", std::process::id(), MADE.fetch_add(1, Ordering::SeqCst));
     let make = async {
-        let options = PgConnectOptions::from_str(&server).unwrap();
+        let options = PgConnectOptions::from_str(server).unwrap();
         let mut raw = PgConnection::connect_with(&options).await.unwrap();
         sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut raw).await.unwrap();
         raw.close().await.unwrap();

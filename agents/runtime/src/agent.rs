@@ -105,12 +105,12 @@ impl Agent {
         let mut desk = Desk::new(settings, journal, work, voice.clone(), sender);
         let hello = settle(&mut desk).await?;
         tokio::select! {
-            () = voice.say(AgentMessage::Hello(hello)) => {}
+            () = voice.say(AgentMessage::Hello(hello.clone())) => {}
             // Nothing runs yet.
             _ = told(&mut shutdown, Shutdown::No) => return Ok(()),
         }
         crash_point("agent-said-hello");
-        desk.resume().await?;
+        desk.resume(hello).await?;
         let result = live(&mut desk, &*link, &mut events, heartbeat, &mut shutdown).await;
         let farewell = desk.farewell(&*link, &mut events, FAREWELL).await;
         result.and(farewell)

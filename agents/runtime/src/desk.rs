@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chiffon_link::Link;
 use chiffon_schemas::crash::crash_point;
-use chiffon_schemas::{AgentKind, AgentMessage, AttemptKey, Fence, Grant, Order, Outcome, ToAgent, Verdict};
+use chiffon_schemas::{AgentKind, AgentMessage, AttemptKey, Fence, Grant, Hello, Order, Outcome, ToAgent, Verdict};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -70,6 +70,8 @@ pub(crate) struct Desk {
     done: VecDeque<AttemptKey>,
     /// Nothing new is claimed.
     winding_down: bool,
+    /// What this life said first. What it says of earlier lives stays true, and of this one it says nothing.
+    hello: Option<Hello>,
 }
 
 impl Desk {
@@ -104,6 +106,7 @@ impl Desk {
             running: 0,
             done: VecDeque::new(),
             winding_down: false,
+            hello: None,
         }
     }
 
@@ -184,8 +187,9 @@ impl Desk {
         claims.into_iter().for_each(|key| self.say(AgentMessage::Claim { key }));
     }
 
-    /// Takes up what earlier lives left, once the reconciler knows of this one.
-    pub async fn resume(&mut self) -> Result<(), Error> {
+    /// Takes up what earlier lives left, once this one has said hello.
+    pub async fn resume(&mut self, hello: Hello) -> Result<(), Error> {
+        self.hello = Some(hello);
         for (key, record) in self.records() {
             match record.stage {
                 Stage::Ordered => self.check(record.order),
@@ -210,6 +214,10 @@ impl Desk {
             ToAgent::Grant(grant) => self.grant(grant).await,
             ToAgent::Refuse { key, reason } => self.refuse(key, reason).await,
             ToAgent::Cancel { key } => self.cancel(key).await,
+            ToAgent::Introduce => {
+                self.hello.clone().into_iter().for_each(|hello| self.say(AgentMessage::Hello(hello)));
+                Ok(())
+            }
             ToAgent::Stored { key, seq } => self.stored(key, seq).await,
         }
     }

@@ -94,7 +94,7 @@ pub enum Action {
         /// The attempt's number.
         attempt: u32,
     },
-    /// The agent fell silent before the grant: order again, as the same attempt.
+    /// The agent fell silent before the grant, or did not claim for as long: order again, as the same attempt.
     Reorder {
         /// The step.
         step: Name,
@@ -436,6 +436,9 @@ fn notice_silence(run: &Run, world: &World, draft: &mut Draft) {
         let silent_at = agent.map(|agent| agent.heard.max(world.listening_since).plus_secs(silence));
         if same_life && let Some(at) = silent_at.filter(|at| *at >= world.now) {
             draft.look(at.plus_secs(1));
+            if attempt.state == AttemptState::Ordered {
+                order_again(attempt, silence, world, draft);
+            }
             continue;
         }
         let (step, number) = (attempt.step.clone(), attempt.number);
@@ -447,6 +450,21 @@ fn notice_silence(run: &Run, world: &World, draft: &mut Draft) {
             AttemptState::Succeeded | AttemptState::Failed | AttemptState::Cancelled | AttemptState::Lost => {}
         }
     }
+}
+
+/// An order that nobody claimed may have been lost with all that a broker held: it is said again, since an agent that has
+/// it passes over it.
+fn order_again(attempt: &Attempt, silence: i64, world: &World, draft: &mut Draft) {
+    let due = attempt.since.plus_secs(silence);
+    if due > world.now {
+        return draft.look(due);
+    }
+    draft.actions.push(Action::Reorder {
+        step: attempt.step.clone(),
+        attempt: attempt.number,
+        from: attempt.state,
+        agent: attempt.agent.clone(),
+    });
 }
 
 /// What its agent will not begin goes to one that is there. An order stays with an agent that is away where no other

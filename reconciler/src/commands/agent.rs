@@ -1,7 +1,7 @@
 //! `chiffon agent`: makes places on the broker for agents, lists them, and takes them away.
 
 use anyhow::{Context, Result, bail};
-use chiffon_link::amqp::management::agent_url;
+use chiffon_link::amqp::management::{PasswordHash, agent_url};
 use chiffon_link::{Token, amqp::Server};
 use chiffon_requests::{FilePolicy, GitUrl};
 use chiffon_schemas::{AmqpSpec, Credentials, InfraSource, Name, Timestamp};
@@ -62,12 +62,14 @@ async fn invite(name: &Name, args: &Invite, desk: &Desk, output: &Output) -> Res
     let password = broker::new_password()?;
     let credentials = credentials(name, &password, &amqp, desk)?;
     // First the broker: a token that is printed works.
-    management.make_agent(server.vhost(), name, &password).await?;
+    let hash = PasswordHash::of(&password).context("hashing the password")?;
+    management.make_agent(server.vhost(), name, &hash).await?;
     let invitation = Invitation {
         agent: name.clone(),
         token: chiffon_schemas::digest(token.name().as_bytes()),
         sealed: token.seal(&credentials),
         expires,
+        password_hash: hash.as_str().to_owned(),
     };
     desk.store.invite(&invitation, environment::now()).await?;
     end_sessions(&management, &server, name).await;

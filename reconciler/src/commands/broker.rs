@@ -2,16 +2,18 @@
 
 use anyhow::{Context, Result};
 use chiffon_link::amqp;
+use chiffon_link::amqp::management::{Management, PasswordHash};
 use chiffon_link::write_secret;
 use serde_json::json;
 
 use super::Exit;
 use crate::cli::BrokerCommand;
-use crate::config;
+use crate::config::{self, Config};
 use crate::home::Home;
 use crate::output::Output;
 
-/// Makes the virtual host and the reconciler's user, and sees that it can come in. Says what it did.
+/// Makes the virtual host, the reconciler's user and those of agents that have a place, and sees that it can come in. Says
+/// what it did. Done again it changes nothing, and makes a broker that was emptied usable.
 ///
 /// # Errors
 /// The configuration names no broker, or its management does not answer or refuses.
@@ -31,17 +33,37 @@ pub async fn run(what: &BrokerCommand, home: &Home, output: &Output) -> Result<E
     did.push(format!("asked RabbitMQ {version}"));
     management.make_vhost(server.vhost()).await?;
     did.push(format!("made the virtual host `{}`", server.vhost()));
-    management.make_reconciler(server.vhost(), server.user(), &password).await?;
+    let hash = PasswordHash::of(&password).context("hashing the password")?;
+    management.make_reconciler(server.vhost(), server.user(), &hash).await?;
     did.push(format!("made the user `{}`, which may use Chiffon's queues and exchanges in it alone", server.user()));
     crate::bus::signer(home)?;
     did.push(format!("orders are signed with {}", home.signing_key().display()));
     amqp::probe(&server).await.map_err(anyhow::Error::msg)?;
     did.push(format!("came in as `{}` at {server}", server.user()));
+    let agents = restore_agents(home, &config, &management, server.vhost()).await?;
+    if !agents.is_empty() {
+        did.push(format!(
+            "made the users of agents that have a place, with the passwords they know: {}",
+            agents.join(", ")
+        ));
+    }
     output.result(&json!({ "did": did }), || {
         let next = "next: `chiffon agent invite NAME` makes a place for an agent, `chiffon up` works";
         format!("{}\n\n{next}", did.join("\n"))
     });
     Ok(Exit::Done)
+}
+
+/// Makes the users of all agents that have a place: a broker that was emptied has none of them. Their names.
+async fn restore_agents(home: &Home, config: &Config, management: &Management, vhost: &str) -> Result<Vec<String>> {
+    let store = crate::store::open(home, config).await.context("looking up which agents have a place")?;
+    let mut names = Vec::new();
+    for enrolment in store.enrolments().await?.into_iter().filter(|enrolment| enrolment.revoked.is_none()) {
+        let password = PasswordHash::kept(enrolment.password_hash);
+        management.make_agent(vhost, &enrolment.agent, &password).await?;
+        names.push(enrolment.agent.to_string());
+    }
+    Ok(names)
 }
 
 /// A password that nobody types.

@@ -13,6 +13,9 @@ use super::{Driver, Error, blocking};
 use crate::environment;
 use crate::events::{self, kind};
 
+/// After so many seconds an agent that has not stopped is told again.
+const STOP_AGAIN_SECS: i64 = 30;
+
 impl Driver {
     /// Carries out one action. False when nothing could be done now, so that the round ends.
     pub(super) async fn act(&mut self, facts: &RequestFacts, world: &World, action: Action) -> Result<bool, Error> {
@@ -275,9 +278,12 @@ impl Driver {
         let Some(run) = &facts.run else { return Ok(false) };
         let Some(attempt) = run.attempts_of(step).find(|attempt| attempt.number == number) else { return Ok(false) };
         let key = key_of(run, step, number);
-        if self.stops_sent.insert(key.clone()) {
+        let now = environment::now();
+        // It may have been lost with all that a broker held; heard twice, it is the same wish.
+        if self.stops_sent.get(&key).is_none_or(|sent| sent.plus_secs(STOP_AGAIN_SECS) <= now) {
+            self.stops_sent.insert(key.clone(), now);
             let cancel = ToAgent::Cancel { key };
-            self.store.send(&[(attempt.agent.clone(), cancel)], environment::now()).await?;
+            self.store.send(&[(attempt.agent.clone(), cancel)], now).await?;
         }
         Ok(false)
     }

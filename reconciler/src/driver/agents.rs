@@ -161,12 +161,19 @@ impl Driver {
     }
 
     async fn heard(&mut self, agent: &Name, boot: &BootId) -> Result<(), Error> {
-        let Some(known) = self.store.agents().await?.remove(agent) else { return Ok(()) };
-        if &known.boot != boot {
-            return Ok(());
-        }
+        let known = self.store.agents().await?.remove(agent).filter(|known| &known.boot == boot);
+        let Some(known) = known else { return self.introduce(agent).await };
         let facts = AgentFacts { heard: environment::now(), ..known };
         self.apply(Change::AgentHeard { agent: agent.clone(), facts, ended: Vec::new() }, &[]).await?;
+        Ok(())
+    }
+
+    /// Asks a life that nobody knows for its hello: that was lost with a broker or a database, or is of the life before and
+    /// came late. A lost question only waits for the next sign of life.
+    async fn introduce(&self, agent: &Name) -> Result<(), Error> {
+        if let Err(error) = self.hub.send(agent, &ToAgent::Introduce).await {
+            tracing::debug!(%agent, %error, "an unknown agent was not asked for its hello");
+        }
         Ok(())
     }
 
@@ -305,10 +312,11 @@ impl Driver {
             ReportBody::Log { chunk, text } => Some((*chunk, text.as_str())),
             ReportBody::Started | ReportBody::Over(_) => None,
         };
-        let accepted = self.store.report(&report.key, report.fence, report.seq, log, environment::now()).await?;
+        let accepted = self.store.report(agent, &report.key, report.fence, report.seq, log, environment::now()).await?;
         let (seq, whole) = match accepted {
             Accepted::Stored(seq) => (seq, true),
             Accepted::Gap(seq) => (seq, false),
+            Accepted::Foreign => return Err(Error::Foreign { agent: agent.clone(), attempt: report.key }),
             Accepted::WrongFence => {
                 self.wrong_fence(agent, &report).await?;
                 // Confirmed all the same, or it would be replayed for ever.

@@ -20,7 +20,7 @@ mod results;
 pub use error::Error;
 pub use ingest::Fetched;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chiffon_core::catalogue::Catalogue;
@@ -72,7 +72,8 @@ pub struct Driver {
     evidence: BTreeMap<Oid, Evidence>,
     freshness: BTreeMap<(Oid, Oid), Freshness>,
     infra_error: Option<String>,
-    stops_sent: HashSet<AttemptKey>,
+    /// Which attempts were told to stop, and when last.
+    stops_sent: BTreeMap<AttemptKey, Timestamp>,
     looks: BTreeMap<Name, Timestamp>,
     troubles: BTreeMap<Name, String>,
     /// Nothing new begins: what runs comes to its end, and the rest waits for the next start.
@@ -134,7 +135,7 @@ impl Driver {
             evidence: BTreeMap::new(),
             freshness: BTreeMap::new(),
             infra_error: None,
-            stops_sent: HashSet::new(),
+            stops_sent: BTreeMap::new(),
             looks: BTreeMap::new(),
             troubles: BTreeMap::new(),
             winding_down: false,

@@ -346,6 +346,8 @@ pub struct Invitation {
     pub sealed: String,
     /// When it ends.
     pub expires: Timestamp,
+    /// The broker's own hash of the agent's password.
+    pub password_hash: String,
 }
 
 /// What is known of an agent's place on the bus.
@@ -361,6 +363,8 @@ pub struct Enrolment {
     pub enrolled: Option<Timestamp>,
     /// When it was sent away.
     pub revoked: Option<Timestamp>,
+    /// The broker's own hash of its password, with which its user is made again on a broker that was emptied.
+    pub password_hash: String,
 }
 
 /// How much of everything there is at a moment, for those who watch.
@@ -445,6 +449,8 @@ pub enum Accepted {
     Stored(u64),
     /// Its fence is not the attempt's: never stored, and to be said aloud.
     WrongFence,
+    /// The attempt is another agent's: never stored, and to be put aside (S12).
+    Foreign,
     /// Something before it is missing: confirm only up to this number; the rest is replayed.
     Gap(u64),
 }
@@ -519,9 +525,11 @@ pub trait Store: Send + Sync + 'static {
     /// Agents that were heard of.
     async fn agents(&self) -> Result<BTreeMap<Name, AgentFacts>, Error>;
 
-    /// Stores a report's sequence number, and its log chunk where it is one: once, however often it arrives.
+    /// Stores the sequence number of an agent's report, and its log chunk where it is one: once, however often it
+    /// arrives, and only from the agent that the attempt was given to.
     async fn report(
         &self,
+        agent: &Name,
         key: &AttemptKey,
         fence: Fence,
         seq: u64,

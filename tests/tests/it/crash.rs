@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use chiffon_tests::blow::Blow;
 use chiffon_tests::crash::{Case, POINTS, Point};
 use chiffon_tests::{Bed, Merge};
 
@@ -53,7 +54,7 @@ fn r1_a_kill_at_a_point_with_records_in_postgres_starts_nothing_twice_and_loses_
 #[test]
 fn r1_a_kill_of_one_of_several_processes_starts_nothing_twice_and_loses_nothing() {
     for (seed, point) in POINTS.iter().skip(2).step_by(5).enumerate() {
-        let outcome = Case { point: *point, times: 1 + seed % 2, seed }.run_apart();
+        let outcome = Case { point: *point, blow: Blow::Kill, times: 1 + seed % 2, seed }.run_apart();
         assert!(outcome.is_good(), "{}: {outcome:?}", point.name);
     }
 }

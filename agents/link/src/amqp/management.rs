@@ -8,14 +8,18 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use chiffon_schemas::{ManagementSpec, Name};
 use lapin::uri::AMQPUri;
 use reqwest::{Client, Method, StatusCode, Url};
+use ring::digest::{SHA256, digest};
+use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::{Value, json};
 
 use super::server::authority;
 use super::{BadAddress, BadSettings, topology};
-use crate::read_secret;
+use crate::{KeyError, read_secret};
 
 /// Every call is small.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -40,6 +44,33 @@ pub fn agent_url(url: &str, agent: &Name) -> Result<String, BadAddress> {
     let named = parsed.set_username(&agent_user(&vhost, agent)).and_then(|()| parsed.set_password(None));
     named.map_err(|()| bad("it names no host".to_owned()))?;
     Ok(parsed.to_string())
+}
+
+/// The broker's own hash of a password: who holds it can make the user again, and can't come in as it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PasswordHash(String);
+
+impl PasswordHash {
+    /// Hashes a password as the broker does: SHA-256 over four random bytes and the password, in base64 behind them.
+    ///
+    /// # Errors
+    /// [`KeyError::NoRandomness`].
+    pub fn of(password: &str) -> Result<Self, KeyError> {
+        let mut salt = [0; 4];
+        SystemRandom::new().fill(&mut salt).map_err(|_| KeyError::NoRandomness)?;
+        let hashed = digest(&SHA256, &[&salt, password.as_bytes()].concat());
+        Ok(Self(BASE64.encode([&salt, hashed.as_ref()].concat())))
+    }
+
+    /// One that was kept as text.
+    pub fn kept(text: String) -> Self {
+        Self(text)
+    }
+
+    /// For keeping.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// Why a call did not do what it should.
@@ -158,7 +189,7 @@ impl Management {
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn make_reconciler(&self, vhost: &str, user: &str, password: &str) -> Result<(), Error> {
+    pub async fn make_reconciler(&self, vhost: &str, user: &str, password: &PasswordHash) -> Result<(), Error> {
         self.make_user(user, password).await?;
         let ours = r"^(chiffon\.v1\..*|work\.v1\..*|reports\.v1|live\.v1|parked\.v1)$";
         self.permit(vhost, user, ours, ours, ours).await?;
@@ -172,7 +203,7 @@ impl Management {
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn make_agent(&self, vhost: &str, agent: &Name, password: &str) -> Result<(), Error> {
+    pub async fn make_agent(&self, vhost: &str, agent: &Name, password: &PasswordHash) -> Result<(), Error> {
         let user = agent_user(vhost, agent);
         self.make_user(&user, password).await?;
         let written = AGENTS_WRITE.map(regex).join("|");
@@ -222,8 +253,10 @@ impl Management {
         Ok(value["rabbitmq_version"].as_str().unwrap_or("of unknown version").to_owned())
     }
 
-    async fn make_user(&self, user: &str, password: &str) -> Result<(), Error> {
-        self.put("make the user", &["users", user], json!({ "password": password, "tags": "" })).await
+    async fn make_user(&self, user: &str, password: &PasswordHash) -> Result<(), Error> {
+        let algorithm = "rabbit_password_hashing_sha256";
+        let body = json!({ "password_hash": password.as_str(), "hashing_algorithm": algorithm, "tags": "" });
+        self.put("make the user", &["users", user], body).await
     }
 
     async fn permit(&self, vhost: &str, user: &str, configure: &str, write: &str, read: &str) -> Result<(), Error> {

@@ -19,7 +19,10 @@ fn said(error: &Error) -> Option<(u16, String)> {
 pub(super) fn connecting(server: &Server, error: &Error) -> String {
     let (user, vhost) = (server.user(), server.vhost());
     match said(error) {
-        Some((403, _)) => format!("the broker at {server} does not take the user {user}: wrong name or password"),
+        Some((403, _)) => format!(
+            "the broker at {server} does not take the user {user}: wrong name or password, or the \
+             broker was set up anew and needs `chiffon broker setup`"
+        ),
         Some((530, _)) => format!(
             "the broker at {server} does not let the user {user} into the virtual host `{vhost}`: run `chiffon broker \
              setup`"

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use chiffon_link::amqp::management::agent_user;
+use chiffon_link::amqp::management::{PasswordHash, agent_user};
 use chiffon_link::amqp::{AmqpHub, AmqpLink};
 use chiffon_link::{Direction, Error, Hub, Link, Signer};
 use chiffon_schemas::{AgentMessage, BootId, FromAgent, Name, ToAgent};
@@ -23,6 +23,10 @@ fn name(text: &str) -> Name {
 /// The reconciler's key: the same in both ends' hands.
 fn signer() -> Signer {
     Signer::parse("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").unwrap()
+}
+
+fn hash(password: &str) -> PasswordHash {
+    PasswordHash::of(password).unwrap()
 }
 
 fn heartbeat(agent: &Name) -> FromAgent {
@@ -72,7 +76,7 @@ async fn s12_an_agents_credential_acts_as_that_agent_alone() {
     let (one, two) = (name("one"), name("two"));
     let hub = hub_of(&broker, &vhost, &[&one, &two]).await;
     for agent in [&one, &two] {
-        broker.management.make_agent(&vhost, agent, agent.as_str()).await.unwrap();
+        broker.management.make_agent(&vhost, agent, &hash(agent.as_str())).await.unwrap();
     }
     let link = link_of(&broker, &vhost, &one, "one").await;
     hub.send(&one, &cancel("site")).await.unwrap();
@@ -166,7 +170,7 @@ async fn r5_a_broken_line_loses_nothing() {
     let vhost = broker.vhost().await;
     let one = name("one");
     let hub = hub_of(&broker, &vhost, &[&one]).await;
-    broker.management.make_agent(&vhost, &one, "one").await.unwrap();
+    broker.management.make_agent(&vhost, &one, &hash("one")).await.unwrap();
     let link = link_of(&broker, &vhost, &one, "one").await;
     for step in ["settled", "held"] {
         hub.send(&one, &cancel(step)).await.unwrap();

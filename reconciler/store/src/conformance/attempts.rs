@@ -330,7 +330,7 @@ pub async fn r4_what_was_lost_is_settled_by_its_fence(fixture: &dyn Fixture) {
     bed.apply(moved(&key, Lost, Ordered)).await;
     let attempt = bed.attempt(&key).await;
     assert_eq!((attempt.state, attempt.boot, attempt.fence), (Ordered, None, None));
-    let late = bed.store.report(&key, fence, 1, None, at(0)).await.expect("an answer");
+    let late = bed.store.report(&name("infra"), &key, fence, 1, None, at(0)).await.expect("an answer");
     assert_eq!(late, Accepted::WrongFence);
     let next = bed.walk(&kuma(), &key, Started).await.expect("a fence");
     assert!(next > fence);

@@ -5,11 +5,13 @@ use super::sample::{at, name, run_id};
 use crate::{Enrolment, Invitation, Store};
 
 fn invitation(agent: &str, token: &str) -> Invitation {
-    Invitation { agent: name(agent), token: token.to_owned(), sealed: format!("sealed {token}"), expires: at(100) }
+    let (sealed, password_hash) = (format!("sealed {token}"), format!("hash of {agent}"));
+    Invitation { agent: name(agent), token: token.to_owned(), sealed, expires: at(100), password_hash }
 }
 
 fn known(agent: &str) -> Enrolment {
-    Enrolment { agent: name(agent), invited: at(1), expires: at(100), enrolled: None, revoked: None }
+    let password_hash = format!("hash of {agent}");
+    Enrolment { agent: name(agent), invited: at(1), expires: at(100), enrolled: None, revoked: None, password_hash }
 }
 
 async fn all(store: &dyn Store) -> Vec<Enrolment> {

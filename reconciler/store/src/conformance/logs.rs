@@ -13,7 +13,7 @@ async fn started(bed: &Bed<'_>) -> (AttemptKey, Fence) {
 }
 
 async fn report(bed: &Bed<'_>, of: &(AttemptKey, Fence), seq: u64, log: Option<(u64, &str)>) -> Accepted {
-    bed.store.report(&of.0, of.1, seq, log, at(9)).await.expect("an answer")
+    bed.store.report(&name("infra"), &of.0, of.1, seq, log, at(9)).await.expect("an answer")
 }
 
 async fn texts(bed: &Bed<'_>, of: &AttemptKey) -> Vec<String> {
@@ -99,6 +99,19 @@ pub async fn r4_a_report_under_another_fence_is_refused(fixture: &dyn Fixture) {
     }
     assert_eq!(bed.everything().await, before);
     assert_eq!(report(&bed, &of, 1, Some((0, "mine"))).await, Accepted::Stored(1));
+}
+
+/// A report of another agent than the one that the attempt was given to is never stored, whatever fence it names.
+pub async fn s12_a_report_of_another_agent_is_refused(fixture: &dyn Fixture) {
+    let bed = Bed::new(fixture).await;
+    let (key, fence) = started(&bed).await;
+    let before = bed.everything().await;
+    for (agent, fence) in [("desk", fence), ("infra2", fence), ("desk", Fence { counter: fence.counter + 1, ..fence })]
+    {
+        let said = bed.store.report(&name(agent), &key, fence, 1, Some((0, "x")), at(9)).await.expect("an answer");
+        assert_eq!(said, Accepted::Foreign);
+    }
+    assert_eq!(bed.everything().await, before);
 }
 
 /// A late report is taken by its fence, lost or over as the attempt may be.

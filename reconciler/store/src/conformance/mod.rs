@@ -115,6 +115,7 @@ macro_rules! store_conformance {
             n7_a_chunk_is_stored_once,
             r4_a_report_under_another_fence_is_refused,
             r4_a_late_report_is_stored,
+            s12_a_report_of_another_agent_is_refused,
             old_logs_are_forgotten_and_those_of_runs_that_go_on_are_not,
             a_new_grant_begins_to_count_anew,
             a_log_is_read_in_pages,

@@ -8,16 +8,17 @@ use crate::{Enrolment, Error, Invitation};
 
 pub(super) async fn invite(db: &mut PgConnection, invitation: &Invitation, now: Timestamp) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO enrolments (agent, invited, token, sealed, expires)
-         VALUES ($1, to_timestamp($2::double precision), $3, $4, to_timestamp($5::double precision))
+        "INSERT INTO enrolments (agent, invited, token, sealed, expires, password_hash)
+         VALUES ($1, to_timestamp($2::double precision), $3, $4, to_timestamp($5::double precision), $6)
          ON CONFLICT (agent) DO UPDATE SET invited = excluded.invited, token = excluded.token, sealed = excluded.sealed,
-         expires = excluded.expires, enrolled = NULL, revoked = NULL",
+         expires = excluded.expires, enrolled = NULL, revoked = NULL, password_hash = excluded.password_hash",
     )
     .bind(invitation.agent.as_str())
     .bind(now.secs())
     .bind(&invitation.token)
     .bind(&invitation.sealed)
     .bind(invitation.expires.secs())
+    .bind(&invitation.password_hash)
     .execute(db)
     .await?;
     Ok(())
@@ -50,8 +51,8 @@ pub(super) async fn redeem(
 pub(super) async fn all(db: &mut PgConnection) -> Result<Vec<Enrolment>, Error> {
     let rows = sqlx::query(
         "SELECT agent, extract(epoch FROM invited)::bigint AS invited, extract(epoch FROM expires)::bigint AS expires,
-         extract(epoch FROM enrolled)::bigint AS enrolled, extract(epoch FROM revoked)::bigint AS revoked
-         FROM enrolments ORDER BY agent",
+         extract(epoch FROM enrolled)::bigint AS enrolled, extract(epoch FROM revoked)::bigint AS revoked,
+         password_hash FROM enrolments ORDER BY agent",
     )
     .fetch_all(db)
     .await?;
@@ -64,6 +65,7 @@ pub(super) async fn all(db: &mut PgConnection) -> Result<Vec<Enrolment>, Error> 
             expires: rows::time(row, "expires")?,
             enrolled: time("enrolled")?,
             revoked: time("revoked")?,
+            password_hash: Row::try_get(row, "password_hash")?,
         })
     };
     rows.iter().map(enrolment).collect()

@@ -11,6 +11,7 @@ const DAY: i64 = 86_400;
 
 pub(super) async fn report(
     tx: &mut PgConnection,
+    agent: &Name,
     key: &AttemptKey,
     fence: Fence,
     seq: u64,
@@ -23,7 +24,8 @@ pub(super) async fn report(
         .execute(&mut *tx)
         .await?;
     let row = sqlx::query(
-        "SELECT run_id::text AS run_id, step, number, fence_incarnation, fence_counter, last_seq, last_chunk
+        "SELECT run_id::text AS run_id, step, number, agent, fence_incarnation, fence_counter,
+                last_seq, last_chunk
          FROM attempts
          WHERE run_id = $1::uuid AND step = $2 AND number = $3 FOR NO KEY UPDATE",
     )
@@ -33,6 +35,9 @@ pub(super) async fn report(
     .fetch_optional(&mut *tx)
     .await?;
     let Some(row) = row else { return Ok(Accepted::WrongFence) };
+    if row.try_get::<&str, _>("agent")? != agent.as_str() {
+        return Ok(Accepted::Foreign);
+    }
     if rows::fence(&row)? != Some(fence) {
         return Ok(Accepted::WrongFence);
     }

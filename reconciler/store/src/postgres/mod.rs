@@ -268,6 +268,7 @@ impl Store for Postgres {
 
     async fn report(
         &self,
+        agent: &Name,
         key: &AttemptKey,
         fence: Fence,
         seq: u64,
@@ -278,7 +279,7 @@ impl Store for Postgres {
             self.have_day(now).await?;
         }
         let mut tx = self.pool.begin().await?;
-        let accepted = logs::report(&mut tx, key, fence, seq, log, now).await?;
+        let accepted = logs::report(&mut tx, agent, key, fence, seq, log, now).await?;
         tx.commit().await?;
         Ok(accepted)
     }

@@ -8,15 +8,16 @@ use crate::{Enrolment, Error, Invitation};
 
 pub(super) async fn invite(db: &mut SqliteConnection, invitation: &Invitation, now: Timestamp) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO enrolments (agent, invited, token, sealed, expires) VALUES (?, ?, ?, ?, ?)
+        "INSERT INTO enrolments (agent, invited, token, sealed, expires, password_hash) VALUES (?, ?, ?, ?, ?, ?)
          ON CONFLICT (agent) DO UPDATE SET invited = excluded.invited, token = excluded.token, sealed = excluded.sealed,
-         expires = excluded.expires, enrolled = NULL, revoked = NULL",
+         expires = excluded.expires, enrolled = NULL, revoked = NULL, password_hash = excluded.password_hash",
     )
     .bind(invitation.agent.as_str())
     .bind(now.secs())
     .bind(&invitation.token)
     .bind(&invitation.sealed)
     .bind(invitation.expires.secs())
+    .bind(&invitation.password_hash)
     .execute(db)
     .await?;
     Ok(())
@@ -43,9 +44,10 @@ pub(super) async fn redeem(
 }
 
 pub(super) async fn all(db: &mut SqliteConnection) -> Result<Vec<Enrolment>, Error> {
-    let rows = sqlx::query("SELECT agent, invited, expires, enrolled, revoked FROM enrolments ORDER BY agent")
-        .fetch_all(db)
-        .await?;
+    let rows =
+        sqlx::query("SELECT agent, invited, expires, enrolled, revoked, password_hash FROM enrolments ORDER BY agent")
+            .fetch_all(db)
+            .await?;
     let enrolment = |row| {
         let time =
             |column: &str| Ok::<_, Error>(Row::try_get::<Option<i64>, _>(row, column)?.map(Timestamp::from_secs));
@@ -55,6 +57,7 @@ pub(super) async fn all(db: &mut SqliteConnection) -> Result<Vec<Enrolment>, Err
             expires: rows::time(row, "expires")?,
             enrolled: time("enrolled")?,
             revoked: time("revoked")?,
+            password_hash: Row::try_get(row, "password_hash")?,
         })
     };
     rows.iter().map(enrolment).collect()

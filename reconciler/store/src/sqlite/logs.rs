@@ -8,13 +8,15 @@ use crate::{Accepted, Error, LogChunk};
 
 pub(super) async fn report(
     tx: &mut SqliteConnection,
+    agent: &Name,
     key: &AttemptKey,
     fence: Fence,
     seq: u64,
     log: Option<(u64, &str)>,
 ) -> Result<Accepted, Error> {
     let row = sqlx::query(
-        "SELECT run_id, step, number, fence_incarnation, fence_counter, last_seq FROM attempts WHERE run_id = ? AND step = ? AND number = ?",
+        "SELECT run_id, step, number, agent, fence_incarnation, fence_counter, last_seq FROM attempts
+         WHERE run_id = ? AND step = ? AND number = ?",
     )
     .bind(key.run.as_str())
     .bind(key.step.as_str())
@@ -22,6 +24,9 @@ pub(super) async fn report(
     .fetch_optional(&mut *tx)
     .await?;
     let Some(row) = row else { return Ok(Accepted::WrongFence) };
+    if row.try_get::<&str, _>("agent")? != agent.as_str() {
+        return Ok(Accepted::Foreign);
+    }
     if rows::fence(&row)? != Some(fence) {
         return Ok(Accepted::WrongFence);
     }

@@ -200,6 +200,7 @@ impl Store for Sqlite {
 
     async fn report(
         &self,
+        agent: &Name,
         key: &AttemptKey,
         fence: Fence,
         seq: u64,
@@ -207,7 +208,7 @@ impl Store for Sqlite {
         _now: Timestamp,
     ) -> Result<Accepted, Error> {
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let accepted = logs::report(&mut tx, key, fence, seq, log).await?;
+        let accepted = logs::report(&mut tx, agent, key, fence, seq, log).await?;
         tx.commit().await?;
         Ok(accepted)
     }

@@ -182,7 +182,8 @@ async fn old_logs_go_by_dropping_partitions() {
     let day = |number: i64| chiffon_store::conformance::at(number * 86_400);
     for number in 0..4 {
         let seq = u64::try_from(number).unwrap();
-        bed.store.report(&key, fence, seq + 1, Some((seq, "a line")), day(number)).await.unwrap();
+        let line = Some((seq, "a line"));
+        bed.store.report(&name("infra"), &key, fence, seq + 1, line, day(number)).await.unwrap();
     }
     bed.apply(chiffon_store::conformance::ended(&key, fence, AttemptState::Failed)).await;
     bed.over(&key).await;

@@ -291,7 +291,9 @@ async fn nothing_is_lost_when_everybody_writes<S: Shared>() {
                 store.command(repository, &command("kuma"), at(1)).await?;
                 store.settle(repository, &kuma(), store.version(repository, &kuma()).await?).await?;
                 store.repository(&name(&format!("repository-{number}"))).await?;
-                store.report(&key, fence, u64::from(step) + 1, Some((u64::from(step), "text")), at(1)).await?;
+                store
+                    .report(&name("infra"), &key, fence, u64::from(step) + 1, Some((u64::from(step), "text")), at(1))
+                    .await?;
                 store.facts(repository, &kuma()).await?;
             }
             Ok::<_, Error>(())
@@ -306,5 +308,5 @@ async fn nothing_is_lost_when_everybody_writes<S: Shared>() {
     assert_eq!(bed.store.commands(bed.repository).await.unwrap().len(), all);
     let chunks = bed.store.read_log(&key.run, 0, 1000).await.unwrap();
     assert_eq!(chunks.iter().map(|chunk| chunk.chunk).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
-    assert_eq!(bed.store.report(&key, fence, 1, None, at(1)).await.unwrap(), Accepted::Stored(5));
+    assert_eq!(bed.store.report(&name("infra"), &key, fence, 1, None, at(1)).await.unwrap(), Accepted::Stored(5));
 }

@@ -202,7 +202,7 @@ async fn grant(bed: &Bed<'_>, model: &mut Model, attempt: usize, life: u64, on: 
 
 async fn report(bed: &Bed<'_>, model: &mut Model, attempt: usize, fence: Option<Fence>, seq: u64) -> TestCaseResult {
     let Some(fence) = fence else { return Ok(()) };
-    let accepted = bed.store.report(&key_of(attempt), fence, seq, Some((seq - 1, "text")), at(1)).await;
+    let accepted = bed.store.report(&name("infra"), &key_of(attempt), fence, seq, Some((seq - 1, "text")), at(1)).await;
     let expected = match model.attempts.get_mut(&attempt).filter(|known| known.fence == Some(fence)) {
         None => Accepted::WrongFence,
         Some(known) if seq > known.seq + 1 => Accepted::Gap(known.seq),
