@@ -4,6 +4,7 @@
 
 mod broker;
 mod crash;
+mod deploy;
 mod documents;
 mod infra;
 mod keys;
