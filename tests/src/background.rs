@@ -8,6 +8,9 @@ use std::time::Duration;
 /// The longest that a test waits for a line.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// How often it is looked whether something is so.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
 /// A program in the background. Killed when dropped.
 #[derive(Debug)]
 pub struct Background {
@@ -36,21 +39,55 @@ impl Background {
     /// Waits for a line that begins with `start`.
     #[track_caller]
     pub fn wait_for(&mut self, start: &str) {
+        self.wait_for_line(start, PATIENCE, |line| line.starts_with(start));
+    }
+
+    /// Waits for a line that begins with `start`, and no longer than this for each line.
+    #[track_caller]
+    pub fn wait_for_within(&mut self, start: &str, patience: Duration) {
+        self.wait_for_line(start, patience, |line| line.starts_with(start));
+    }
+
+    /// Waits for a line that holds a text.
+    #[track_caller]
+    pub fn wait_for_part(&mut self, part: &str) {
+        self.wait_for_line(part, PATIENCE, |line| line.contains(part));
+    }
+
+    #[track_caller]
+    fn wait_for_line(&mut self, what: &str, patience: Duration, wanted: impl Fn(&str) -> bool) {
         loop {
-            match self.lines.recv_timeout(PATIENCE) {
+            match self.lines.recv_timeout(patience) {
                 Ok(line) => {
-                    let found = line.starts_with(start);
+                    let found = wanted(&line);
                     self.seen.push(line);
                     if found {
                         return;
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => panic!("no line began with `{start}`; seen: {:#?}", self.seen),
+                Err(RecvTimeoutError::Timeout) => panic!("no line `{what}`; seen: {:#?}", self.seen),
                 Err(RecvTimeoutError::Disconnected) => {
-                    panic!("it ended without a line `{start}…`; seen: {:#?}", self.seen)
+                    panic!("it ended without a line `{what}`; seen: {:#?}", self.seen)
                 }
             }
         }
+    }
+
+    /// Waits until something is so that nobody says aloud; fails when nothing was said for so long and it is not so.
+    #[track_caller]
+    pub fn wait_until(&mut self, what: &str, patience: Duration, holds: impl Fn() -> bool) {
+        let looks = patience.as_millis() / LOOK_EVERY.as_millis();
+        for _ in 0..looks {
+            if holds() {
+                return;
+            }
+            match self.lines.recv_timeout(LOOK_EVERY) {
+                Ok(line) => self.seen.push(line),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => panic!("it ended before {what}; seen: {:#?}", self.seen),
+            }
+        }
+        panic!("never came: {what}; seen: {:#?}", self.seen);
     }
 
     /// Sends a signal by its name: `INT`, `TERM`, `KILL`.

@@ -105,6 +105,14 @@ impl Bed {
         fs::write(&config, format!("{text}  store:\n    postgres:\n      url: {url}\n")).unwrap();
     }
 
+    /// The PostgreSQL database that its records are kept in, where they are.
+    pub fn database(&self) -> Option<String> {
+        let text = fs::read_to_string(self.home().join("chiffon.yaml")).unwrap();
+        text.lines().find_map(|line| {
+            line.trim().strip_prefix("url: ").filter(|url| url.starts_with("postgres:")).map(str::to_owned)
+        })
+    }
+
     /// Adds lines to the home's configuration.
     pub fn configure(&self, lines: &str) {
         let path = self.home().join("chiffon.yaml");

@@ -35,6 +35,15 @@ fn parts(url: &str) -> [String; 4] {
     [scheme, user, password, place].map(str::to_owned)
 }
 
+/// A page with its head, asked for with one more line in the question's own; `None` where nobody answers.
+pub(crate) fn get(address: &str, path: &str, line: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n{line}\r\nConnection: close\r\n\r\n").ok()?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page).ok()?;
+    Some(page)
+}
+
 impl Bed {
     /// Has its agents on the test run's broker from now on, in a virtual host of its own, and answers over HTTP.
     pub fn join_broker(&self) -> Broker {
@@ -129,11 +138,7 @@ impl Bed {
     /// A page that a `chiffon up` of this home answers with, its head included; `None` where nobody answers.
     pub fn page(&self, path: &str) -> Option<String> {
         let address = fs::read_to_string(self.home().join("state/web-address")).ok()?;
-        let mut line = TcpStream::connect(address.trim()).ok()?;
-        write!(line, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
-        let mut page = String::new();
-        line.read_to_string(&mut page).ok()?;
-        Some(page)
+        get(address.trim(), path, "Accept: */*")
     }
 
     /// Invites an agent and enrols it. A `chiffon up` must run.

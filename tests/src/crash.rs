@@ -343,12 +343,14 @@ impl Life<'_> {
             let starts = bed.infra.lines(name).len();
             self.outcome.double_starts += starts.saturating_sub(1);
             match state.as_str() {
+                "succeeded" if recaps(bed, name) != 1 => wrong.push(format!("the log of {name} is not whole")),
                 "succeeded" if starts == 0 => wrong.push(format!("{name} succeeded, and nothing happened")),
                 "lost" if !case.may_lose(self.apart) => wrong.push(format!("{name} is lost")),
                 "succeeded" | "lost" => {}
                 other => wrong.push(format!("{name} is {other}")),
             }
         }
+        wrong.extend(bed.database().into_iter().flat_map(|database| forbidden(&crate::attempt_states(&database))));
         let kinds = bed.kinds();
         let count = |kind: &str| kinds.iter().filter(|known| *known == kind).count();
         let asked = case.requests().len();
@@ -359,7 +361,10 @@ impl Life<'_> {
         }
         let ends: usize =
             ["succeeded", "failed", "cancelled", "lost"].iter().map(|end| count(&format!("run-{end}"))).sum();
-        if ends != asked {
+        // Who sleeps for long is lost first, and comes back with the end.
+        let sleeps = case.blow == Blow::Sleep && case.point.is_of_agent();
+        let late = if sleeps { count("run-lost") } else { 0 };
+        if ends != asked && ends != asked + late {
             wrong.push(format!("{ends} ends for {asked} requests"));
         }
         let ids = bed.bare_git(&["log", "--format=%(trailers:key=Chiffon-Event,valueonly)", "chiffon/audit"]);
@@ -375,6 +380,28 @@ impl Life<'_> {
         }
         self.outcome.wrong.extend(wrong);
     }
+}
+
+/// How often the last thing that Ansible says is in a request's log: once where nothing is missing or stored twice.
+fn recaps(bed: &Bed, name: &str) -> usize {
+    bed.chiffon(&["log", name]).out.matches("PLAY RECAP").count()
+}
+
+/// Steps of attempts that the protocol does not know (R6).
+fn forbidden(histories: &[Vec<String>]) -> Vec<String> {
+    let allowed = |from: &str, to: &str| match from {
+        "ordered" => ["claimed", "failed", "cancelled"].contains(&to),
+        "claimed" => ["granted", "ordered", "failed", "cancelled"].contains(&to),
+        "granted" => ["started", "failed", "cancelled", "lost"].contains(&to),
+        "started" => ["succeeded", "failed", "cancelled", "lost"].contains(&to),
+        "lost" => ["ordered", "succeeded", "failed", "cancelled"].contains(&to),
+        _ => false,
+    };
+    let is_path = |states: &Vec<String>| {
+        states.first().is_some_and(|first| first == "ordered")
+            && states.windows(2).all(|pair| allowed(&pair[0], &pair[1]))
+    };
+    histories.iter().filter(|states| !is_path(states)).map(|states| format!("an attempt went {states:?}")).collect()
 }
 
 fn is_final(state: &str) -> bool {

@@ -12,13 +12,14 @@ pub mod crash;
 mod infra;
 mod postgres;
 mod service;
+mod wire;
 
 pub use background::Background;
 pub use bed::{Bed, Merge, Said};
 pub use broker::Broker;
 pub use cast::{Cast, News};
 pub use infra::{Infra, homelab, is_alive};
-pub use postgres::{new_database, new_database_at};
+pub use postgres::{attempt_states, new_database, new_database_at};
 pub use service::Service;
 
 use std::path::{Path, PathBuf};

@@ -87,7 +87,7 @@ stop)
     ;;
 kill) end KILL pid ;;
 wipe) rm -rf "$folder/mnesia" ;;
-ctl) rabbit rabbitmqctl -q "$@" ;;
+ctl) rabbit "$bin/rabbitmqctl" -q "$@" ;;
 *)
     echo "rabbitmq.sh: $command is no command" >&2
     exit 2

@@ -334,8 +334,11 @@ impl Driver {
     }
 
     async fn confirm(&mut self, agent: &Name, key: &AttemptKey, seq: u64) -> Result<(), Error> {
+        // A lost confirmation only means one more replay, so it needs no row of its own, nor a wait for a bus in trouble.
+        if self.hub.trouble().borrow().is_some() {
+            return Ok(());
+        }
         let stored = ToAgent::Stored { key: key.clone(), seq };
-        // A lost confirmation only means one more replay, so it needs no row of its own.
         if let Err(error) = self.hub.send(agent, &stored).await {
             tracing::debug!(%agent, %error, "a confirmation was not sent");
         }

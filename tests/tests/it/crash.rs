@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use chiffon_tests::blow::Blow;
+use chiffon_tests::blow::{Blow, Ground};
 use chiffon_tests::crash::{Case, POINTS, Point};
 use chiffon_tests::{Bed, Merge};
 
@@ -57,6 +57,41 @@ fn r1_a_kill_of_one_of_several_processes_starts_nothing_twice_and_loses_nothing(
         let outcome = Case { point: *point, blow: Blow::Kill, times: 1 + seed % 2, seed }.run_apart();
         assert!(outcome.is_good(), "{}: {outcome:?}", point.name);
     }
+}
+
+/// A slice of what befalls services and sleepers: `make crash` has all points.
+fn struck(blow: Blow, points: &[&str]) {
+    let mut ground = Ground::new();
+    for (seed, name) in points.iter().enumerate() {
+        let point = *POINTS.iter().find(|point| point.name == *name).unwrap();
+        let outcome = Case { point, blow, times: 1, seed }.run_on(&mut ground);
+        assert!(outcome.is_good(), "{name} {}: {outcome:#?}", blow.word());
+    }
+}
+
+#[test]
+fn r6_a_database_that_is_cut_at_a_transition_costs_nothing() {
+    struck(Blow::Database, &["order-recorded", "claim-recorded", "grant-recorded", "start-recorded", "end-recorded"]);
+}
+
+#[test]
+fn r5_a_broker_that_is_killed_at_a_point_loses_nothing() {
+    struck(Blow::Broker, &["messages-sent", "report-stored"]);
+}
+
+#[test]
+fn r5_a_broker_that_is_emptied_at_a_point_loses_nothing() {
+    struck(Blow::EmptyBroker, &["messages-marked", "agent-journalled-claim"]);
+}
+
+#[test]
+fn r4_an_agent_that_sleeps_at_a_point_starts_nothing_twice() {
+    struck(Blow::Sleep, &["agent-journalled-started"]);
+}
+
+#[test]
+fn r8_a_reconciler_that_sleeps_at_a_point_is_deposed_and_changes_nothing_more() {
+    struck(Blow::Sleep, &["approval-recorded", "grant-recorded"]);
 }
 
 /// One request's life in which Chiffon is killed at a point up to `times` times in a row.

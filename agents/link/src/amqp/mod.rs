@@ -37,6 +37,9 @@ const PERSISTENT: u8 = 2;
 const FIRST_RETRY: Duration = Duration::from_millis(5);
 const LONGEST_RETRY: Duration = Duration::from_millis(500);
 
+/// How long the broker may take to answer a question beside the messages. One that blocks its senders reads nothing.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
 /// How an end of the bus behaves.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
@@ -168,11 +171,10 @@ impl Hub for AmqpHub {
 
     async fn next_parked(&self) -> Result<Option<Delivery<Parked>>, Error> {
         let live = self.bus.shared.live.borrow().clone();
-        match live {
-            // While there is no session there is nothing to see.
-            None => Ok(None),
-            Some(live) => Ok(parked::next(&live).await),
-        }
+        // While there is no session there is nothing to see, and a blocked one is not read by the broker at all.
+        let Some(live) = live.filter(|_| self.bus.shared.trouble.borrow().is_none()) else { return Ok(None) };
+        let next = tokio::time::timeout(ANSWER_WITHIN, parked::next(&live)).await;
+        Ok(next.unwrap_or(None))
     }
 
     fn trouble(&self) -> watch::Receiver<Option<String>> {
@@ -298,10 +300,16 @@ impl Bus {
     }
 
     async fn declare(&self, live: &Live, agent: &Name) {
-        if let Err(error) = topology::declare_agent(&live.control, agent, self.shared.bounds).await {
+        let declared = topology::declare_agent(&live.control, agent, self.shared.bounds);
+        match tokio::time::timeout(ANSWER_WITHIN, declared).await {
+            Ok(Ok(())) => {}
             // The session ends with its channel, and the next one says what is wrong.
-            let reason = trouble::declaring(&self.shared.server, &error);
-            tracing::warn!(%agent, reason, "the agent's queue could not be declared");
+            Ok(Err(error)) => {
+                let reason = trouble::declaring(&self.shared.server, &error);
+                tracing::warn!(%agent, reason, "the agent's queue could not be declared");
+            }
+            // A blocked line: it is declared when the first message finds that it is not there.
+            Err(_) => tracing::debug!(%agent, "the broker did not answer"),
         }
     }
 }

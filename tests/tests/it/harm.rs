@@ -1,0 +1,145 @@
+//! Services and agents that come to harm, beside what the crash matrix does at each point.
+
+use std::time::Duration;
+
+use chiffon_tests::{Background, Bed, Merge, Service};
+use serde_json::{Value, json};
+
+/// Patience of an agent's silence in these tests, in seconds; agents speak every second.
+const SILENCE: f64 = 5.0;
+
+/// A home on a broker of its own with an agent, and `slow` in the midst of its run.
+fn slow_on(broker: &Service, more: &str) -> (Bed, Background, Background) {
+    let bed = Bed::new();
+    bed.join_broker_of(broker);
+    bed.configure(more);
+    let mut up = bed.up();
+    bed.enrol("one");
+    bed.let_speak_often("one");
+    let agent = bed.start_agent("one");
+    bed.push_request("slow", "Deploy the slow one");
+    up.wait_for("slow: proposed");
+    bed.approve("slow", Merge::Commit);
+    up.wait_for("slow: running");
+    bed.wait_until("the task waits", || bed.infra.slow_is_alive());
+    (bed, up, agent)
+}
+
+fn end(bed: &Bed, mut up: Background, agent: Background) {
+    bed.infra.open_gate();
+    up.wait_for("slow: succeeded");
+    assert_eq!(bed.infra.lines("slow").len(), 1, "it ran once");
+    let log = bed.chiffon(&["log", "slow"]).ends(0).out;
+    assert_eq!(log.matches("PLAY RECAP").count(), 1, "the log is whole: {log}");
+    for program in [agent, up] {
+        program.signal("TERM");
+        assert_eq!(program.end(), 0);
+    }
+}
+
+#[test]
+fn r2_a_run_outlives_the_brokers_patience_with_a_delivery() {
+    let patience = "[{rabbit, [{consumer_timeout, 8000}, {channel_tick_interval, 1000}]}].\n";
+    let broker = Service::rabbitmq(&[("advanced.config", patience)]);
+    let (bed, up, agent) = slow_on(&broker, "");
+    bed.enrol("two");
+    let second = bed.start_agent("two");
+    // Three times as long as this broker lets anybody hold a delivery.
+    for _ in 0..3 {
+        broker.outlast_a_delivery();
+    }
+    assert!(bed.infra.slow_is_alive());
+    end(&bed, up, agent);
+    second.signal("TERM");
+    assert_eq!(second.end(), 0);
+    for queue in ["work.v1.one", "work.v1.two", "reports.v1"] {
+        let again = broker.queue(&bed, queue)["message_stats"]["redeliver"].as_u64().unwrap_or(0);
+        assert_eq!(again, 0, "{queue} delivered something twice");
+    }
+}
+
+#[test]
+fn r4_a_silent_agent_loses_its_attempt_and_its_late_result_counts() {
+    let broker = Service::rabbitmq(&[]);
+    let (bed, mut up, agent) = slow_on(&broker, "  policy:\n    agent_silence_secs: 5\n");
+    let mut stale = report(&bed, json!({ "type": "log", "chunk": 0, "text": "forged" }));
+    agent.signal("STOP");
+    up.wait_for("slow: lost");
+    assert_eq!(bed.count("attempt-lost"), 1);
+    let page = bed.bare_git(&["show", "chiffon/audit:status/slow.md"]);
+    assert!(page.contains("lost"), "{page}");
+    let silent =
+        || bed.metric("chiffon_agent_silence_seconds{agent=\"one\"}").is_some_and(|secs| secs >= 3.0 * SILENCE);
+    up.wait_until("three times as long", Duration::from_secs(60), silent);
+    // Somebody else's fence is refused and recorded; the agent's own counts, late as it is.
+    stale["fence"]["counter"] = json!(stale["fence"]["counter"].as_u64().unwrap() - 1);
+    bed.say_as("one", &said("one", &stale));
+    bed.wait_until("it is recorded", || bed.count("report-refused") == 1);
+    agent.signal("CONT");
+    end(&bed, up, agent);
+    let log = bed.chiffon(&["log", "slow"]).ends(0).out;
+    assert!(!log.contains("forged"), "{log}");
+}
+
+#[test]
+fn s12_a_report_about_another_agents_attempt_is_put_aside() {
+    let broker = Service::rabbitmq(&[]);
+    let (bed, mut up, agent) = slow_on(&broker, "");
+    bed.enrol("two");
+    let log = json!({ "sha256": "", "bytes": 0, "chunks": 0, "incomplete": false });
+    let forged =
+        report(&bed, json!({ "type": "over", "verdict": "failed", "duration_ms": 1, "recap": {}, "log": log }));
+    bed.say_as("two", &said("two", &forged));
+    up.wait_for("error: a message of the bus was put aside (two): refused: the agent `two` reported about");
+    let parked = bed.chiffon(&["parked"]).ends(3).out;
+    assert!(parked.contains("was given to another agent"), "{parked}");
+    assert_eq!(bed.state("slow"), "running");
+    end(&bed, up, agent);
+}
+
+/// A report about the attempt of `slow`, under its fence.
+fn report(bed: &Bed, body: Value) -> Value {
+    let run = bed.status("slow")["run"].clone();
+    let attempt = &run["attempts"][0];
+    let key = json!({ "run": run["id"], "plan": run["plan"], "mode": "apply", "step": attempt["step"], "attempt": 1 });
+    json!({ "type": "report", "key": key, "fence": attempt["fence"], "seq": 2, "body": body })
+}
+
+/// A message in an agent's name, of a life that nobody knows.
+fn said(agent: &str, message: &Value) -> Value {
+    json!({ "agent": agent, "boot": "01J00000000000000000000000", "message": message })
+}
+
+#[test]
+fn r5_a_broker_without_room_is_named_within_ten_seconds_and_loses_nothing() {
+    let broker = Service::rabbitmq(&[]);
+    let (bed, mut up, agent) = slow_on(&broker, "");
+    bed.push_request("gazette", "Deploy the gazette");
+    up.wait_for("gazette: proposed");
+    broker.does(&["ctl", "set_disk_free_limit", "500GB"]);
+    up.wait_for_within("error: bus blocked: the broker at", Duration::from_secs(10));
+    let ready = bed.page("/readyz").unwrap();
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("bus blocked"), "{ready}");
+    bed.approve("gazette", Merge::Commit);
+    let waits = || bed.metric("chiffon_outbox_messages") == Some(1.0);
+    up.wait_until("the order waits", Duration::from_secs(60), waits);
+    broker.does(&["ctl", "set_disk_free_limit", "1MB"]);
+    up.wait_for("gazette: succeeded");
+    assert_eq!(bed.metric("chiffon_outbox_messages"), Some(0.0));
+    end(&bed, up, agent);
+}
+
+#[test]
+fn r5_a_broker_that_is_emptied_in_mid_run_is_set_up_again_and_loses_nothing() {
+    let mut broker = Service::rabbitmq(&[]);
+    let (bed, mut up, agent) = slow_on(&broker, "");
+    broker.cut();
+    up.wait_for("error: the broker at");
+    broker.does(&["wipe"]);
+    broker.start();
+    up.wait_for_part("or the broker was set up anew and needs `chiffon broker setup`");
+    let said = bed.chiffon(&["broker", "setup"]).ends(0).out;
+    assert!(said.contains("with the passwords they know: one"), "{said}");
+    up.wait_for("the bus works");
+    end(&bed, up, agent);
+}
