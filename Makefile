@@ -14,7 +14,7 @@ demo: $(ENVS)/ansible-2.19/.ready ## Follow one sentence from a push to a record
 	@$(CARGO) build --quiet --package chiffon
 	@ASK="$(ASK)" sh tests/tools/demo.sh "$(CURDIR)"
 
-test: $(ENVS)/ansible-2.19/.ready $(ENVS)/ansible-2.14/.ready ## Run every test
+test: $(ENVS)/ansible-2.19/.ready $(ENVS)/ansible-2.14/.ready $(ENVS)/protocol/.ready ## Run every test
 	$(CARGO) build --workspace $(TEST_FEATURES)
 	sh tests/tools/services.sh $(CARGO) test --workspace $(TEST_FEATURES)
 
@@ -27,7 +27,7 @@ lint:
 	$(CARGO) clippy --workspace --all-targets $(TEST_FEATURES) -- -D warnings
 	$(CARGO) run --quiet --package chiffon-schemas --bin chiffon-gen $(TEST_FEATURES) -- --check
 
-gen: ## Write schemas/json and docs/diagnostics.md from the types
+gen: ## Write schemas/json, docs/diagnostics.md and docs/protocol.md from the types
 	$(CARGO) run --quiet --package chiffon-schemas --bin chiffon-gen
 
 evals: ## Score the planner on the golden sentences
@@ -57,6 +57,9 @@ mutants: $(TOOLS)/bin/cargo-mutants ## Break the gate in every small way and see
 
 $(ENVS)/ansible-%/.ready: tests/tools/ansible-env.sh
 	@sh tests/tools/ansible-env.sh $* "$(ENVS)/ansible-$*"
+
+$(ENVS)/protocol/.ready: tests/tools/protocol-env.sh
+	@sh tests/tools/protocol-env.sh "$(ENVS)/protocol"
 
 clean-venv:
 	rm -rf $(ENVS)

@@ -1,14 +1,16 @@
 //! Everything that is generated from the types: `make gen` writes it, a test holds it fresh.
 
 use crate::{
-    AgentFile, Code, ConfigFile, Evidence, FromAgent, Json, NOT_BUILT_YET, Plan, Request, RunResult, ToAgent, schema_of,
+    AgentFile, Code, ConfigFile, Credentials, Evidence, FromAgent, Json, NOT_BUILT_YET, Plan, Request, RunResult,
+    ToAgent, schema_of,
 };
 
 /// Every generated file: its path from the repository's root, and its text.
 pub fn generated_files() -> Vec<(String, String)> {
-    let schemas: [(&str, Json); 8] = [
+    let schemas: [(&str, Json); 9] = [
         ("agent", schema_of::<AgentFile>()),
         ("config", schema_of::<ConfigFile>()),
+        ("credentials", schema_of::<Credentials>()),
         ("evidence", schema_of::<Evidence>()),
         ("from-agent", schema_of::<FromAgent>()),
         ("plan", schema_of::<Plan>()),
@@ -24,6 +26,7 @@ pub fn generated_files() -> Vec<(String, String)> {
         })
         .collect();
     files.push(("docs/diagnostics.md".to_owned(), diagnostics_page()));
+    files.push(("docs/protocol.md".to_owned(), crate::protocol::page()));
     files
 }
 

@@ -15,6 +15,7 @@ mod ids;
 mod message;
 mod nearest;
 mod plan;
+pub mod protocol;
 mod request;
 mod result;
 pub mod yaml;

@@ -160,7 +160,8 @@ pub struct Hello {
     /// The full version of ansible-core that it would run; absent where none was found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ansible_core: Option<String>,
-    /// What its journal says of attempts that it had granted and that were not reported as over.
+    /// What its journal says of attempts that no life of it brought to an end: those that it was ordered or claimed, with
+    /// no fence; those that it was granted; and those that had started, which this life ends as lost.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub settled: Vec<Settled>,
     /// Attempts of earlier lives whose ends are in the journal: this life reports them.

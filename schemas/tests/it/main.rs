@@ -7,4 +7,5 @@ mod corpus;
 mod generated;
 mod invalid;
 mod limits;
+mod protocol;
 mod samples;

@@ -81,7 +81,7 @@ const FOLDERS: [&str; 9] =
 #[test]
 fn every_path_that_a_document_names_is_there() {
     let mut documents = vec!["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/commands.md", "docs/asking.md"];
-    documents.extend(["docs/agents.md", "docs/operations.md", "deploy/README.md"]);
+    documents.extend(["docs/agents.md", "docs/operations.md", "docs/protocol.md", "deploy/README.md"]);
     for document in documents {
         let text = std::fs::read_to_string(root().join(document)).unwrap();
         for word in text.split(['`', '(', ')', ' ', '\n']) {
