@@ -145,6 +145,17 @@ mod tests {
     }
 
     #[test]
+    fn the_example_of_the_protocol_is_opened_by_its_token() {
+        use chiffon_schemas::protocol::{EXAMPLE_TOKEN, example};
+        let json = |name: &str| serde_json::from_str::<serde_json::Value>(example(name)).unwrap();
+        let token = Token::parse(EXAMPLE_TOKEN).unwrap();
+        assert_eq!(json("enrolment-question"), serde_json::json!({ "invitation": token.name() }));
+        let opened = token.open(json("enrolment-answer")["sealed"].as_str().unwrap()).unwrap();
+        assert_eq!(serde_json::to_value(&opened).unwrap(), json("credentials"));
+        assert_eq!(serde_json::Value::from(token.seal(&opened)), json("enrolment-answer")["sealed"]);
+    }
+
+    #[test]
     fn a_token_is_read_as_a_whole() {
         let token = Token::generate().unwrap();
         let secret = token.secret();

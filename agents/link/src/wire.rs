@@ -83,3 +83,34 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
 fn malformed(error: serde_json::Error) -> String {
     format!("malformed: {error}")
 }
+
+#[cfg(test)]
+mod tests {
+    use chiffon_schemas::protocol::{EXAMPLE_AGENT, EXAMPLE_KEY, EXAMPLE_SECRET, EXAMPLES};
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn s12_the_examples_of_the_protocol_are_what_this_side_writes_and_reads() {
+        let (signer, verifier) = (Signer::parse(EXAMPLE_SECRET).unwrap(), Verifier::parse(EXAMPLE_KEY).unwrap());
+        let agent = Name::parse(EXAMPLE_AGENT).unwrap();
+        let same = |bytes: Vec<u8>, text: &str| {
+            assert_eq!(serde_json::from_slice::<Value>(&bytes).unwrap(), serde_json::from_str::<Value>(text).unwrap());
+        };
+        let (mut sealed, mut open_ones) = (0, 0);
+        for example in EXAMPLES {
+            let bytes = example.text.as_bytes();
+            if example.text.contains("\"signed\"") {
+                let message = open(&verifier, &agent, bytes).unwrap();
+                same(seal(&signer, &agent, &message).unwrap(), example.text);
+                assert!(open(&verifier, &Name::parse("other").unwrap(), bytes).unwrap_err().starts_with("forged: "));
+                sealed += 1;
+            } else if example.text.contains("\"message\"") {
+                same(encode(&decode(bytes).unwrap()).unwrap(), example.text);
+                open_ones += 1;
+            }
+        }
+        assert!(sealed >= 5 && open_ones >= 9, "{sealed} {open_ones}");
+    }
+}

@@ -59,11 +59,22 @@ fn describe(agent: Name, headers: &FieldTable, data: &[u8]) -> Parked {
         Some(reason) => format!("put aside by the broker: {reason}"),
         None => "put aside without a reason".to_owned(),
     });
-    let size = match headers.inner().get(SIZE) {
-        Some(AMQPValue::LongLongInt(size)) => usize::try_from(*size).unwrap_or(data.len()),
-        _ => data.len(),
-    };
+    let size = headers.inner().get(SIZE).and_then(whole).unwrap_or(data.len());
     Parked { agent, direction, reason, head: head(data).to_vec(), size }
+}
+
+/// A number, of whatever width: libraries in other languages choose the narrowest.
+fn whole(value: &AMQPValue) -> Option<usize> {
+    match *value {
+        AMQPValue::LongLongInt(number) => usize::try_from(number).ok(),
+        AMQPValue::LongInt(number) => usize::try_from(number).ok(),
+        AMQPValue::LongUInt(number) => usize::try_from(number).ok(),
+        AMQPValue::ShortInt(number) => usize::try_from(number).ok(),
+        AMQPValue::ShortUInt(number) => Some(usize::from(number)),
+        AMQPValue::ShortShortInt(number) => usize::try_from(number).ok(),
+        AMQPValue::ShortShortUInt(number) => Some(usize::from(number)),
+        _ => None,
+    }
 }
 
 /// Dropped unsettled, it is there again.
