@@ -109,3 +109,20 @@ fn the_examples_tell_one_story() {
     assert_eq!(report.fence, grant.fence);
     assert!(matches!(report.body, ReportBody::Over(outcome) if outcome.verdict == Verdict::Lost));
 }
+
+#[test]
+fn the_times_of_the_page_are_the_usual_ones() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/protocol.md")).unwrap();
+    let silence = chiffon_schemas::PolicySpec::default().agent_silence_secs;
+    let schema = chiffon_schemas::schema_of::<chiffon_schemas::AgentFile>();
+    let beat = &schema["$defs"]["AgentFileSpec"]["properties"]["heartbeat_secs"];
+    for said in [
+        format!("| silence of an agent | {silence} s (`policy.agent_silence_secs`, 5 to 3600) |"),
+        format!(
+            "| between two heartbeats | {} s (`heartbeat_secs`, {} to {}) |",
+            beat["default"], beat["minimum"], beat["maximum"]
+        ),
+    ] {
+        assert!(page.contains(&said), "the page does not say: {said}");
+    }
+}

@@ -146,3 +146,28 @@ async fn bind(channel: &Channel, queue: &str, exchange: &str, key: &str) -> lapi
     let arguments = FieldTable::default();
     channel.queue_bind(short(queue), short(exchange), short(key), QueueBindOptions::default(), arguments).await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_protocols_page_says_what_lies_on_the_broker() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/protocol.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        let Bounds { work, reports } = Bounds::default();
+        for said in [
+            format!("| `{WORK}` | direct | the agent | `{WORK_QUEUE}<agent>` |"),
+            format!("| `{REPORTS}` | topic | the agent | `{REPORTS_QUEUE}` |"),
+            format!("| `{LIVE}` | topic | the agent | `{LIVE_QUEUE}`: the newest {MAX_LIVE} of the last {} s", LIVE_MS / 1000),
+            format!("| `{PARKED}` | topic | the agent | `{PARKED_QUEUE}`: the newest {MAX_PARKED} "),
+            format!("room for {work} and {reports} messages"),
+            format!("| {work}, {reports}, {MAX_LIVE}, {MAX_PARKED} messages |"),
+            format!("| deliveries of one message that nobody settled | {DELIVERY_LIMIT} |"),
+            format!("1 MiB ({} bytes)", crate::MAX_MESSAGE_BYTES),
+            format!("| parked: the head, the reason | {} bytes, ", super::super::parked::HEAD),
+        ] {
+            assert!(page.contains(&said), "the page does not say: {said}");
+        }
+    }
+}

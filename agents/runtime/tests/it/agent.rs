@@ -495,3 +495,19 @@ fn r1_no_sequence_of_messages_and_crashes_starts_an_attempt_twice() {
         .unwrap();
     assert!(started.get() > 30, "only {} attempts started: the sequences say too little", started.get());
 }
+
+#[test]
+fn the_protocols_page_names_the_usual_times_and_bounds() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/protocol.md")).unwrap();
+    let usual = chiffon_runtime::Settings::new(key(1).step, boot(1), "journal".into());
+    for said in [
+        format!("| between two heartbeats | {} s ", usual.heartbeat.as_secs()),
+        format!("| reports not confirmed | {} s |", usual.replay_after.as_secs()),
+        format!("| the line took nothing | {} s |", usual.retry.as_secs()),
+        format!("| orphans of an earlier life, to end themselves | {} s |", usual.grace.as_secs()),
+        format!("`chiffon-agent`: {} MiB an attempt", usual.spool_bytes >> 20),
+        format!("| a piece of a log | 64 KiB ({} bytes)", chiffon_runtime::MAX_CHUNK_BYTES),
+    ] {
+        assert!(page.contains(&said), "the page does not say: {said}");
+    }
+}

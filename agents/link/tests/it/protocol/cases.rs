@@ -72,11 +72,11 @@ pub async fn r1_orders_and_grants_that_are_repeated_start_once(mut play: Reconci
         play.send(grant.clone()).await;
         play.order(&order).await;
     }
-    let end = play.to_the_end(&order.key).await.pop().unwrap();
+    let end = play.reports_of(&order.key).await.pop().unwrap();
     // Over and not stored: whoever asks again hears the end again.
     for again in [ToAgent::Order(Box::new(order.clone())), grant] {
         play.send(again).await;
-        let repeated = play.to_the_end(&order.key).await.pop().unwrap();
+        let repeated = play.reports_of(&order.key).await.pop().unwrap();
         assert_eq!(repeated, end);
     }
     play.stored(&order.key, end.seq).await;
@@ -88,7 +88,7 @@ pub async fn r1_orders_and_grants_that_are_repeated_start_once(mut play: Reconci
 pub async fn reports_rise_from_started_over_the_log_to_the_end(mut play: Reconciler) {
     let order = play.lab.order("first", 1);
     let grant = play.order_and_grant(&order).await;
-    let reports = play.to_the_end(&order.key).await;
+    let reports = play.reports_of(&order.key).await;
     let (mut log, mut chunks) = (String::new(), 0);
     for (report, seq) in reports.iter().zip(1..) {
         assert_eq!((report.seq, report.fence), (seq, grant.fence));
@@ -135,7 +135,7 @@ pub async fn r4_a_stale_fence_starts_nothing(mut play: Reconciler) {
     let fence = |incarnation, counter| Fence { incarnation, counter };
     let grant = play.grant_with(&order, &boot, fence(1, 5));
     play.send(ToAgent::Grant(grant)).await;
-    let end = play.to_the_end(&order.key).await.pop().unwrap();
+    let end = play.reports_of(&order.key).await.pop().unwrap();
     play.stored(&order.key, end.seq).await;
     play.order(&next).await;
     play.claim(&next).await;
@@ -155,7 +155,7 @@ pub async fn r4_a_stale_fence_starts_nothing(mut play: Reconciler) {
     assert_eq!((play.lab.starts("second"), reports(&play, &next.key)), (0, 0));
     let grant = play.grant_with(&next, &boot, fence(1, 6));
     play.send(ToAgent::Grant(grant)).await;
-    assert_eq!(play.to_the_end(&next.key).await.pop().unwrap().fence, fence(1, 6));
+    assert_eq!(play.reports_of(&next.key).await.pop().unwrap().fence, fence(1, 6));
     assert_eq!(play.lab.starts("second"), 1);
 }
 
@@ -246,12 +246,12 @@ pub async fn r7_what_cannot_be_read_is_parked_with_its_reason(mut play: Reconcil
 pub async fn reports_are_sent_again_until_they_are_stored(mut play: Reconciler) {
     let order = play.lab.order("first", 1);
     play.order_and_grant(&order).await;
-    let said = play.to_the_end(&order.key).await;
+    let said = play.reports_of(&order.key).await;
     // Nothing is stored: all of it comes again, the same.
-    assert_eq!(play.to_the_end(&order.key).await, said);
+    assert_eq!(play.reports_of(&order.key).await, said);
     play.stored(&order.key, 1).await;
     play.order(&order).await;
-    let rest = play.to_the_end(&order.key).await;
+    let rest = play.reports_of(&order.key).await;
     assert_eq!(rest[..], said[1..], "from the first that is not stored");
     play.stored(&order.key, said.last().unwrap().seq).await;
     // What was heard of before the next order is claimed was heard.
@@ -289,7 +289,7 @@ pub async fn r1_an_agent_that_was_killed_at_work_never_starts_again_and_says_so(
     play.send(ToAgent::Grant(Grant { boot: boot.clone(), ..grant.clone() })).await;
     let newer = play.grant(&order, &boot);
     play.send(ToAgent::Grant(newer)).await;
-    let end = play.to_the_end(&order.key).await.pop().unwrap();
+    let end = play.reports_of(&order.key).await.pop().unwrap();
     assert_eq!((end.fence, verdict(&end)), (grant.fence, Verdict::Lost));
     assert!(end.seq > 1, "`started` has the number 1");
     play.stored(&order.key, end.seq).await;
@@ -321,14 +321,14 @@ pub async fn an_agent_that_was_killed_after_its_claim_claims_again(mut play: Rec
     assert_eq!(play.lab.starts("first"), 0, "the grant was for the life that is gone");
     let grant = play.grant(&order, &next);
     play.send(ToAgent::Grant(grant)).await;
-    assert_eq!(verdict(play.to_the_end(&order.key).await.last().unwrap()), Verdict::Succeeded);
+    assert_eq!(verdict(play.reports_of(&order.key).await.last().unwrap()), Verdict::Succeeded);
     assert_eq!(play.lab.starts("first"), 1);
 }
 
 pub async fn an_end_that_was_not_stored_outlives_its_agent(mut play: Reconciler) {
     let order = play.lab.order("first", 1);
     let grant = play.order_and_grant(&order).await;
-    let said = play.to_the_end(&order.key).await;
+    let said = play.reports_of(&order.key).await;
     play.kill();
     play.start();
     let (boot, hello) = play.hello().await;
@@ -336,7 +336,7 @@ pub async fn an_end_that_was_not_stored_outlives_its_agent(mut play: Reconciler)
     assert_eq!((&hello.ended[0].key, hello.ended[0].fence), (&order.key, grant.fence));
     let (by, report) = play.report(&order.key).await;
     assert_eq!((by, &report), (boot, &said[0]));
-    assert_eq!(play.to_the_end(&order.key).await[..], said[1..]);
+    assert_eq!(play.reports_of(&order.key).await[..], said[1..]);
     assert_eq!(play.lab.starts("first"), 1);
 }
 
@@ -351,11 +351,11 @@ pub async fn r9_a_cancel_stops_what_runs(mut play: Reconciler) {
     for _ in 0..2 {
         play.cancel(&order.key).await;
     }
-    let end = play.to_the_end(&order.key).await.pop().unwrap();
+    let end = play.reports_of(&order.key).await.pop().unwrap();
     assert_eq!(verdict(&end), Verdict::Cancelled);
     // Once more, as if the answer had been lost.
     play.cancel(&order.key).await;
-    assert_eq!(play.to_the_end(&order.key).await.pop(), Some(end));
+    assert_eq!(play.reports_of(&order.key).await.pop(), Some(end));
     assert_eq!(play.lab.starts("first"), 1);
 }
 
@@ -408,7 +408,7 @@ pub async fn r5_a_broken_line_ends_no_life(mut play: Reconciler) {
     play.report(&order.key).await;
     play.disconnect().await;
     play.lab.release();
-    let end = play.to_the_end(&order.key).await.pop().unwrap();
+    let end = play.reports_of(&order.key).await.pop().unwrap();
     assert_eq!(verdict(&end), Verdict::Succeeded);
     play.stored(&order.key, end.seq).await;
     let next = play.lab.order("second", 1);

@@ -28,9 +28,10 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const SECRET: [u8; 32] = [7; 32];
 
 pub struct Reconciler {
-    pub kind: Kind,
-    pub lab: Lab,
+    /// Ended before the lab is gone.
     pub life: Option<Life>,
+    pub lab: Lab,
+    kind: Kind,
     told: Told,
     vhost: String,
     broker: Broker,
@@ -222,7 +223,7 @@ impl Reconciler {
     }
 
     /// The reports of an attempt up to its end, none of them confirmed.
-    pub async fn to_the_end(&mut self, key: &AttemptKey) -> Vec<Report> {
+    pub async fn reports_of(&mut self, key: &AttemptKey) -> Vec<Report> {
         let mut reports = Vec::new();
         loop {
             let (_, report) = self.report(key).await;
@@ -237,7 +238,7 @@ impl Reconciler {
     /// Runs an order to its end, and stores all of it.
     pub async fn run(&mut self, order: &Order) -> Vec<Report> {
         self.order_and_grant(order).await;
-        let reports = self.to_the_end(&order.key).await;
+        let reports = self.reports_of(&order.key).await;
         self.stored(&order.key, reports.last().unwrap().seq).await;
         reports
     }

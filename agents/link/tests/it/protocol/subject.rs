@@ -100,7 +100,7 @@ fn python(told: &Told, lab: &Lab, password: &Path) -> Command {
     command.arg(there(root().join("tests/protocol/agent.py")));
     command.args(["--amqp-url", &told.url, "--reconciler-key", &told.key, "--agent", told.name.as_str()]);
     command.arg("--password-file").arg(password).arg("--folder").arg(lab.folder("journal"));
-    command.arg("--work").arg(lab.folder("effects")).args(["--heartbeat", "1", "--replay", "2"]);
+    command.arg("--work").arg(lab.folder("effects")).args(["--heartbeat", "1", "--replay", "10"]);
     command
 }
 
