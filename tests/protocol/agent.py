@@ -20,7 +20,7 @@ def unseal(body, agent, public):  # The message in an envelope, and its digest.
         public.verify(base64.b64decode(envelope["signature"]), f"chiffon v1 to {agent}\n".encode() + signed)
         message = json.loads(signed)
         known = set(message) == FIELDS[message["type"]] | {"type", "key"} and set(message["key"]) == KEY
-        if known and len(envelope) == 3: return message, hashlib.sha256(signed).hexdigest()
+        if known and type(envelope["v"]) is int and len(envelope) == 3: return message, hashlib.sha256(signed).hexdigest()
     except (InvalidSignature, binascii.Error): raise Unreadable("forged: it is not signed for this agent")
     except (ValueError, KeyError, TypeError, AttributeError) as error: raise Unreadable(f"malformed: {error!r}")
     raise Unreadable("malformed: not the fields that it should have")

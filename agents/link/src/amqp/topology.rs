@@ -159,7 +159,10 @@ mod tests {
         for said in [
             format!("| `{WORK}` | direct | the agent | `{WORK_QUEUE}<agent>` |"),
             format!("| `{REPORTS}` | topic | the agent | `{REPORTS_QUEUE}` |"),
-            format!("| `{LIVE}` | topic | the agent | `{LIVE_QUEUE}`: the newest {MAX_LIVE} of the last {} s", LIVE_MS / 1000),
+            format!(
+                "| `{LIVE}` | topic | the agent | `{LIVE_QUEUE}`: the newest {MAX_LIVE} of the last {} s",
+                LIVE_MS / 1000
+            ),
             format!("| `{PARKED}` | topic | the agent | `{PARKED_QUEUE}`: the newest {MAX_PARKED} "),
             format!("room for {work} and {reports} messages"),
             format!("| {work}, {reports}, {MAX_LIVE}, {MAX_PARKED} messages |"),

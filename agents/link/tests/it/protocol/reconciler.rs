@@ -12,7 +12,9 @@ use chiffon_schemas::{
     AgentMessage, AttemptKey, BootId, Fence, FromAgent, Grant, Hello, Name, Order, Report, ReportBody, Timestamp,
     ToAgent,
 };
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
+use lapin::options::{
+    BasicGetOptions, BasicNackOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
+};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection};
 use ring::signature::Ed25519KeyPair;
@@ -103,12 +105,22 @@ impl Reconciler {
         }
     }
 
+    /// Waits until nothing lies in the queue of an agent that is gone: it had acknowledged all that it was sent.
+    pub async fn all_acknowledged(&self) {
+        let waiting = async { while self.readers().await > 0 || self.queue().await.message_count() > 0 {} };
+        tokio::time::timeout(PATIENCE, waiting).await.expect("what the agent held back lies in its queue again");
+    }
+
     /// How many read the agent's queue.
     async fn readers(&self) -> u32 {
+        self.queue().await.consumer_count()
+    }
+
+    async fn queue(&self) -> lapin::Queue {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let queue = format!("work.v1.{}", self.told.name);
         let declared = self.raw.queue_declare(queue.as_str().into(), options, FieldTable::default()).await;
-        declared.unwrap().consumer_count()
+        declared.unwrap()
     }
 
     pub async fn send(&self, message: ToAgent) {
@@ -225,13 +237,25 @@ impl Reconciler {
     /// The reports of an attempt up to its end, none of them confirmed.
     pub async fn reports_of(&mut self, key: &AttemptKey) -> Vec<Report> {
         let mut reports = Vec::new();
+        let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
             let (_, report) = self.report(key).await;
+            // Repeats without an end are not waited for longer than silence.
+            assert!(tokio::time::Instant::now() < deadline, "no end came: {reports:#?}");
             let over = matches!(report.body, ReportBody::Over(_));
             reports.push(report);
             if over {
                 return reports;
             }
+        }
+    }
+
+    /// Waits until a step was started.
+    pub async fn at_work(&mut self, step: &str) {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while self.lab.starts(step) == 0 {
+            assert!(tokio::time::Instant::now() < deadline, "{step} was never started");
+            self.heartbeat().await;
         }
     }
 
@@ -246,6 +270,7 @@ impl Reconciler {
     /// The next message that was put aside.
     pub async fn parked(&self) -> Parked {
         let waiting = async {
+            self.parked_is_short().await;
             loop {
                 if let Some(parked) = self.hub.next_parked().await.unwrap() {
                     let message = parked.message.clone();
@@ -257,6 +282,19 @@ impl Reconciler {
         };
         let log = || self.life.as_ref().map(Life::log).unwrap_or_default();
         tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("nothing was parked:\n{}", log()))
+    }
+
+    /// Waits until something is put aside, looks at its size as it lies on the broker, and puts it back.
+    async fn parked_is_short(&self) {
+        loop {
+            let got = self.raw.basic_get("parked.v1".into(), BasicGetOptions::default()).await.unwrap();
+            if let Some(message) = got {
+                assert!(message.data.len() <= 4096, "{} bytes", message.data.len());
+                let again = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
+                message.acker.nack(again).await.unwrap();
+                return;
+            }
+        }
     }
 
     /// How often the agent said something that matches.
