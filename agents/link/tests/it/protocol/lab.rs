@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use chiffon_schemas::{AttemptKey, Mode, Name, Oid, Order, Plan, RunId, plan_bytes, ulid};
 use serde_json::json;
@@ -10,6 +11,9 @@ use tempfile::TempDir;
 
 /// The steps of the plan.
 pub const STEPS: [&str; 2] = ["first", "second"];
+
+/// The labs of this process so far.
+static NEXT: AtomicU32 = AtomicU32::new(0);
 
 pub struct Lab {
     folder: TempDir,
@@ -74,7 +78,9 @@ impl Lab {
         let text = String::from_utf8(plan_bytes(&plan)).unwrap();
         repository(&requests, &[("plans/lab.yaml", &text)]);
         let key = AttemptKey {
-            run: RunId::parse(ulid(1, 1)).unwrap(),
+            // Agents on one machine know the processes of an attempt by its key: no two tests may share one.
+            run: RunId::parse(ulid(u64::from(std::process::id()), NEXT.fetch_add(1, Ordering::Relaxed).into()))
+                .unwrap(),
             plan: oid(&requests, "HEAD:plans/lab.yaml"),
             mode: Mode::Apply,
             step: Name::parse(STEPS[0]).unwrap(),

@@ -24,7 +24,7 @@ pub async fn reports_rise_from_started_over_the_log_to_the_end(mut play: Reconci
     }
     assert_eq!(word(&reports[0]), "started");
     let ReportBody::Over(outcome) = &reports.last().unwrap().body else { panic!("no end") };
-    assert_eq!(outcome.verdict, Verdict::Succeeded, "{:?}", play.life.as_ref().map(super::super::subject::Life::log));
+    assert_eq!(outcome.verdict, Verdict::Succeeded, "{outcome:#?}\n{log}");
     assert!(chunks > 0);
     assert_eq!((&outcome.log.sha256, outcome.log.chunks), (&digest(log.as_bytes()), chunks));
     assert_eq!((outcome.log.bytes, outcome.log.incomplete), (log.len() as u64, false));
