@@ -53,7 +53,7 @@ pub enum ToAgent {
         key: AttemptKey,
     },
     /// The reconciler does not know this life of the agent: say hello again.
-    Introduce,
+    Introduce {},
     /// Reports up to and including this sequence number are stored.
     Stored {
         /// The attempt.
@@ -123,7 +123,7 @@ pub enum AgentMessage {
     /// It started, its journal is settled, and this is what it can do.
     Hello(Hello),
     /// It lives.
-    Heartbeat,
+    Heartbeat {},
     /// It has the order in its journal and asks for the grant.
     Claim {
         /// The attempt.
@@ -213,7 +213,7 @@ pub struct Report {
 #[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum ReportBody {
     /// The journal says `started`; the process follows.
-    Started,
+    Started {},
     /// A piece of the log, secrets removed, whole UTF-8; chunks are numbered from 0 without gaps.
     Log {
         /// The chunk's number.

@@ -1,16 +1,17 @@
 """An agent written from docs/protocol.md alone: it shows that the page is enough. Its work is one line in a file, and
 lasts for as long as a file `hold` lies beside it. It asks no git, so it must never be given real work."""
-import argparse, base64, binascii, fcntl, hashlib, json, os, pathlib, queue, secrets, threading, time
+import argparse, base64, binascii, fcntl, json, os, pathlib, queue, secrets, threading, time
+from hashlib import sha256
 from urllib.parse import unquote, urlsplit
 import pika
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 KEY = {"run", "plan", "mode", "step", "attempt"}
-FIELDS = {"order": {"approved_by", "plan_path", "infra", "step"}, "grant": {"boot", "fence", "order", "at"},
-          "refuse": {"reason"}, "cancel": set(), "stored": {"seq"}}
+FIELDS = {"order": {"key", "approved_by", "plan_path", "infra", "step"}, "cancel": {"key"},
+          "grant": {"key", "boot", "fence", "order", "at"}, "refuse": {"key", "reason"}, "stored": {"key", "seq"},
+          "introduce": set()}
 class Unreadable(Exception): pass
-
 def unseal(body, agent, public):  # The message in an envelope, and its digest.
     if len(body) > 1024 * 1024: raise Unreadable(f"oversized: {len(body)} bytes")
     try:
@@ -19,16 +20,16 @@ def unseal(body, agent, public):  # The message in an envelope, and its digest.
         signed = envelope["signed"].encode()
         public.verify(base64.b64decode(envelope["signature"]), f"chiffon v1 to {agent}\n".encode() + signed)
         message = json.loads(signed)
-        known = set(message) == FIELDS[message["type"]] | {"type", "key"} and set(message["key"]) == KEY
-        if known and type(envelope["v"]) is int and len(envelope) == 3: return message, hashlib.sha256(signed).hexdigest()
+        same = set(message) == FIELDS[message["type"]] | {"type"} and set(message.get("key", KEY)) == KEY
+        if same and len(envelope) == 3 and type(envelope["v"]) is int: return message, sha256(signed).hexdigest()
     except (InvalidSignature, binascii.Error): raise Unreadable("forged: it is not signed for this agent")
     except (ValueError, KeyError, TypeError, AttributeError) as error: raise Unreadable(f"malformed: {error!r}")
     raise Unreadable("malformed: not the fields that it should have")
 
 def over(verdict, log, settled=False):
     """The change that ends an attempt with this log."""
-    sha256, size = hashlib.sha256(log.encode()).hexdigest(), len(log.encode())
-    digest = {"sha256": sha256, "bytes": size, "chunks": int(size > 0), "incomplete": settled}
+    size, name = len(log.encode()), sha256(log.encode()).hexdigest()
+    digest = {"sha256": name, "bytes": size, "chunks": int(size > 0), "incomplete": settled}
     outcome = {"type": "over", "verdict": verdict, "recap": {}, "duration_ms": 0, "log": digest}
     return {"stage": "over", "settled": settled, "body": outcome}
 
@@ -57,7 +58,7 @@ class Journal:
 
 class Agent:
     def __init__(self, args):
-        self.args, self.events, self.journal = args, queue.Queue(), Journal(args.folder)
+        self.args, self.events, self.journal, self.greeted = args, queue.Queue(), Journal(args.folder), False
         self.boot = "0" + "".join(secrets.choice("0123456789ABCDEFGHJKMNPQRSTVWXYZ") for _ in range(25))
         self.public = Ed25519PublicKey.from_public_bytes(base64.b64decode(args.reconciler_key))
         self.hello = {"type": "hello", "kind": "infra", "settled": [], "ended": []}
@@ -74,7 +75,7 @@ class Agent:
     def live(self, channel):
         self.channel, beat_at = channel, 0
         channel.confirm_delivery(), channel.basic_qos(prefetch_count=64)
-        self.hello = self.say(**self.hello) if self.hello else None
+        self.greeted = self.greeted or self.say(**self.hello) or True
         for method, _, body in channel.consume(f"work.v1.{self.args.agent}", inactivity_timeout=0.05):
             if method: self.receive(method.delivery_tag, body)
             while not self.events.empty(): self.journal.write(**self.events.get())
@@ -83,7 +84,6 @@ class Agent:
             beat_at = time.monotonic() + self.args.heartbeat
             self.say("live", type="heartbeat")
             for attempt in self.journal.attempts.values(): self.claim(attempt)
-
     def publish(self, exchange, body, headers=None):
         how = pika.BasicProperties(content_type="application/json", delivery_mode=2, headers=headers)
         while True:
@@ -102,11 +102,11 @@ class Agent:
             attempt.update(sent=attempt["sent"] + 1, sent_at=time.monotonic())
             self.say(type="report", key=attempt["key"], fence=attempt["fence"], seq=attempt["sent"], body=body)
     def receive(self, tag, body):
-        try: message, digest = unseal(body, self.args.agent, self.public)
+        try: said, digest = unseal(body, self.args.agent, self.public)
         except Unreadable as why:
             headers = {"chiffon-direction": "to-agent", "chiffon-reason": str(why)[:1000], "chiffon-size": len(body)}
             self.publish("parked", body[:4096], headers)
-        else: self.hear(message["type"], message["key"], message, digest)
+        else: self.hear(said["type"], said["key"], said, digest) if "key" in said else self.say(**self.hello)
         self.channel.basic_ack(tag)
     def hear(self, kind, key, message, digest):
         attempt = self.journal.attempts.get(json.dumps(key, sort_keys=True), {"stage": None})

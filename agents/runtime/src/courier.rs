@@ -168,7 +168,7 @@ impl Courier {
         }
         let spool = self.spool.as_ref()?;
         if self.next < FIRST_SEQ {
-            return Some(ReportBody::Started);
+            return Some(ReportBody::Started {});
         }
         if self.next >= spool.next_seq() {
             return None;

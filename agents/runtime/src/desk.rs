@@ -179,7 +179,7 @@ impl Desk {
         if self.mouth.capacity() < MOUTH / 2 {
             return;
         }
-        self.say(AgentMessage::Heartbeat);
+        self.say(AgentMessage::Heartbeat {});
         let claimed = |(key, record): (&AttemptKey, &Record)| {
             (record.stage == Stage::Claimed && !self.cancelled.contains(key)).then(|| key.clone())
         };
@@ -214,7 +214,7 @@ impl Desk {
             ToAgent::Grant(grant) => self.grant(grant).await,
             ToAgent::Refuse { key, reason } => self.refuse(key, reason).await,
             ToAgent::Cancel { key } => self.cancel(key).await,
-            ToAgent::Introduce => {
+            ToAgent::Introduce {} => {
                 self.hello.clone().into_iter().for_each(|hello| self.say(AgentMessage::Hello(hello)));
                 Ok(())
             }

@@ -120,7 +120,7 @@ impl Driver {
         let FromAgent { agent, boot, message } = message;
         match message {
             AgentMessage::Hello(hello) => self.hello(agent, boot, hello).await.map(|()| true),
-            AgentMessage::Heartbeat => self.heard(&agent, &boot).await.map(|()| false),
+            AgentMessage::Heartbeat {} => self.heard(&agent, &boot).await.map(|()| false),
             AgentMessage::Claim { key } => self.claim(&agent, boot, key).await,
             AgentMessage::Decline { key, reason } => self.decline(&agent, &boot, &key, &reason).await.map(|()| true),
             AgentMessage::Progress { .. } => Ok(false),
@@ -171,7 +171,7 @@ impl Driver {
     /// Asks a life that nobody knows for its hello: that was lost with a broker or a database, or is of the life before and
     /// came late. A lost question only waits for the next sign of life.
     async fn introduce(&self, agent: &Name) -> Result<(), Error> {
-        if let Err(error) = self.hub.send(agent, &ToAgent::Introduce).await {
+        if let Err(error) = self.hub.send(agent, &ToAgent::Introduce {}).await {
             tracing::debug!(%agent, %error, "an unknown agent was not asked for its hello");
         }
         Ok(())
@@ -310,7 +310,7 @@ impl Driver {
     async fn report(&mut self, agent: &Name, report: Report) -> Result<bool, Error> {
         let log = match &report.body {
             ReportBody::Log { chunk, text } => Some((*chunk, text.as_str())),
-            ReportBody::Started | ReportBody::Over(_) => None,
+            ReportBody::Started {} | ReportBody::Over(_) => None,
         };
         let accepted = self.store.report(agent, &report.key, report.fence, report.seq, log, environment::now()).await?;
         let (seq, whole) = match accepted {
@@ -348,7 +348,7 @@ impl Driver {
     async fn take_body(&mut self, report: &Report) -> Result<bool, Error> {
         match &report.body {
             ReportBody::Log { .. } => Ok(false),
-            ReportBody::Started => {
+            ReportBody::Started {} => {
                 let change = granted_to_started(&report.key, report.fence);
                 ignore_conflict(self.apply(change, &[]).await)?;
                 crash_point("start-recorded");

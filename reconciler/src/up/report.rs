@@ -92,7 +92,7 @@ pub fn progress_of(message: &FromAgent) -> Option<String> {
     match &message.message {
         AgentMessage::Progress { host, task, status, .. } => Some(format!("  {host}: {task}: {status}")),
         AgentMessage::Hello(_)
-        | AgentMessage::Heartbeat
+        | AgentMessage::Heartbeat {}
         | AgentMessage::Claim { .. }
         | AgentMessage::Decline { .. }
         | AgentMessage::Report(_) => None,

@@ -30,6 +30,7 @@ pub const EXAMPLES: &[Example] = examples![
     "refuse",
     "cancel",
     "stored",
+    "introduce",
     "hello",
     "heartbeat",
     "claim",
@@ -73,6 +74,7 @@ pub fn example_of_order(message: &ToAgent) -> &'static str {
         ToAgent::Refuse { .. } => "refuse",
         ToAgent::Cancel { .. } => "cancel",
         ToAgent::Stored { .. } => "stored",
+        ToAgent::Introduce {} => "introduce",
     }
 }
 
@@ -80,12 +82,12 @@ pub fn example_of_order(message: &ToAgent) -> &'static str {
 pub fn example_of_word(message: &FromAgent) -> &'static str {
     match &message.message {
         AgentMessage::Hello(_) => "hello",
-        AgentMessage::Heartbeat => "heartbeat",
+        AgentMessage::Heartbeat {} => "heartbeat",
         AgentMessage::Claim { .. } => "claim",
         AgentMessage::Decline { .. } => "decline",
         AgentMessage::Progress { .. } => "progress",
         AgentMessage::Report(report) => match &report.body {
-            ReportBody::Started => "report-started",
+            ReportBody::Started {} => "report-started",
             ReportBody::Log { .. } => "report-log",
             ReportBody::Over(_) => "report-over",
         },

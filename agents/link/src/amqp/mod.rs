@@ -203,7 +203,7 @@ impl Link for AmqpLink {
         let bytes = wire::encode(message)?;
         // What is said again soon, and is worth nothing later, must not take the room of what has to arrive.
         let exchange = match &message.message {
-            AgentMessage::Heartbeat | AgentMessage::Progress { .. } => topology::LIVE,
+            AgentMessage::Heartbeat {} | AgentMessage::Progress { .. } => topology::LIVE,
             _ => topology::REPORTS,
         };
         self.bus.publish(exchange, &self.agent, &bytes, FieldTable::default()).await

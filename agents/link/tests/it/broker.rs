@@ -31,7 +31,7 @@ fn hash(password: &str) -> PasswordHash {
 
 fn heartbeat(agent: &Name) -> FromAgent {
     let boot = BootId::parse("01J00000000000000000000001").unwrap();
-    FromAgent { agent: agent.clone(), boot, message: AgentMessage::Heartbeat }
+    FromAgent { agent: agent.clone(), boot, message: AgentMessage::Heartbeat {} }
 }
 
 fn cancel(step: &str) -> ToAgent {

@@ -401,7 +401,7 @@ async fn heartbeats_go_on_and_claims_are_said_again() {
     world.order(&key(1)).await;
     for _ in 0..3 {
         world.claim(&key(1)).await;
-        world.expect(|message| matches!(message, AgentMessage::Heartbeat).then_some(())).await;
+        world.expect(|message| matches!(message, AgentMessage::Heartbeat {}).then_some(())).await;
     }
 }
 

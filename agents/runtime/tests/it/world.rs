@@ -279,7 +279,7 @@ impl World {
 
     pub async fn started(&mut self, wanted: &AttemptKey) {
         self.expect(|message| match message {
-            AgentMessage::Report(Report { key, body: ReportBody::Started, .. }) if key == wanted => Some(()),
+            AgentMessage::Report(Report { key, body: ReportBody::Started {}, .. }) if key == wanted => Some(()),
             _ => None,
         })
         .await;

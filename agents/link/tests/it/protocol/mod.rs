@@ -32,6 +32,7 @@ macro_rules! cases {
 
 cases![
     a_life_begins_with_hello_and_goes_on_with_heartbeats,
+    a_life_that_is_not_known_introduces_itself_again,
     an_order_is_claimed_and_nothing_starts_without_a_grant,
     r1_orders_and_grants_that_are_repeated_start_once,
     reports_rise_from_started_over_the_log_to_the_end,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use chiffon_link::amqp::management::{agent_url, agent_user};
+use chiffon_link::amqp::management::{PasswordHash, agent_url, agent_user};
 use chiffon_link::amqp::{AmqpHub, Settings};
 use chiffon_link::{Hub as _, Parked, Signer};
 use chiffon_schemas::{
@@ -73,7 +73,7 @@ impl Reconciler {
         let hub = AmqpHub::new(broker.server(&vhost), Settings::default(), signer, agents);
         hub.connected().await.unwrap();
         let password = "a password for one test";
-        broker.management.make_agent(&vhost, &name, password).await.unwrap();
+        broker.management.make_agent(&vhost, &name, &PasswordHash::of(password).unwrap()).await.unwrap();
         let url = agent_url(&format!("amqp://{}@{}/{vhost}", broker.user, broker.host), &name).unwrap();
         let connection = broker.connect(&broker.user, &broker.password, &vhost).await;
         let raw = connection.create_channel().await.unwrap();
@@ -179,7 +179,7 @@ impl Reconciler {
             delivery.ack().await.unwrap();
             assert_eq!(message.agent, self.told.name);
             let found = wanted(&message);
-            if !matches!(message.message, AgentMessage::Heartbeat | AgentMessage::Progress { .. }) {
+            if !matches!(message.message, AgentMessage::Heartbeat {} | AgentMessage::Progress { .. }) {
                 self.heard.push(message);
             }
             if let Some(found) = found {
@@ -197,7 +197,7 @@ impl Reconciler {
     }
 
     pub async fn heartbeat(&mut self) -> BootId {
-        self.until("heartbeat", |said| (said.message == AgentMessage::Heartbeat).then(|| said.boot.clone())).await
+        self.until("heartbeat", |said| (said.message == AgentMessage::Heartbeat {}).then(|| said.boot.clone())).await
     }
 
     pub async fn claim(&mut self, order: &Order) -> BootId {

@@ -19,6 +19,18 @@ pub async fn a_life_begins_with_hello_and_goes_on_with_heartbeats(mut play: Reco
     play.until("heartbeat of the new life", |said| (said.boot == next).then_some(())).await;
 }
 
+pub async fn a_life_that_is_not_known_introduces_itself_again(mut play: Reconciler) {
+    let first = play.hello().await;
+    for _ in 0..2 {
+        play.send(ToAgent::Introduce {}).await;
+        assert_eq!(play.hello().await, first);
+    }
+    let order = play.lab.order("first", 1);
+    play.run(&order).await;
+    play.send(ToAgent::Introduce {}).await;
+    assert_eq!(play.hello().await, first, "of this life it says nothing");
+}
+
 pub async fn r1_an_agent_that_was_killed_at_work_never_starts_again_and_says_so(mut play: Reconciler) {
     play.lab.hold();
     let order = play.lab.order("first", 1);

@@ -17,7 +17,7 @@ pub use unreadable::*;
 /// What a report says, in a word.
 fn word(report: &Report) -> &'static str {
     match &report.body {
-        ReportBody::Started => "started",
+        ReportBody::Started {} => "started",
         ReportBody::Log { .. } => "log",
         ReportBody::Over(_) => "over",
     }

@@ -19,7 +19,7 @@ pub async fn reports_rise_from_started_over_the_log_to_the_end(mut play: Reconci
                 chunks += 1;
                 log.push_str(text);
             }
-            ReportBody::Started | ReportBody::Over(_) => assert!(seq == 1 || seq == reports.len() as u64),
+            ReportBody::Started {} | ReportBody::Over(_) => assert!(seq == 1 || seq == reports.len() as u64),
         }
     }
     assert_eq!(word(&reports[0]), "started");
