@@ -1,0 +1,333 @@
+//! The reconciler's loop without its git side: the store's calls of a tick and of each message in the driver's order
+//! (`reconciler/src/driver`), decided by the real `decide`. Where the driver would write the audit branch, only the
+//! rows are written.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use chiffon_core::facts::{AgentFacts, Attempt, Event, RequestFacts, Run, World};
+use chiffon_core::{Action, Freshness, Policy, decide};
+use chiffon_link::amqp::{AmqpHub, Settings};
+use chiffon_link::{Delivery, Hub, Signer};
+use chiffon_schemas::{
+    AgentMessage, AttemptKey, AttemptState, BootId, Fence, FromAgent, Hello, Host, Name, Oid, Order, Report,
+    ReportBody, RunId, RunState, Timestamp, ToAgent,
+};
+use chiffon_store::{Accepted, Change, EventFilter, Postgres, RepositoryId, Store};
+use serde_json::json;
+use tokio::process::Child;
+
+use crate::agent::{self, Options};
+use crate::clock;
+use crate::places::Broker;
+
+/// As many messages, and events, as the driver takes at a time.
+const BATCH: u32 = 64;
+
+/// What a message brought.
+#[derive(Debug, PartialEq, Eq)]
+pub enum News {
+    /// Nothing that is decided on.
+    Nothing,
+    /// Something to look at.
+    Look,
+    /// The outcome of a run's step is a row.
+    Recorded {
+        /// The run.
+        run: RunId,
+        /// How many chunks its log has.
+        chunks: u64,
+    },
+}
+
+/// A reconciler with one agent in a process of its own.
+pub struct Reconciler {
+    pub store: Postgres,
+    pub repository: RepositoryId,
+    hub: AmqpHub,
+    begun: Timestamp,
+    /// Ends with this.
+    pub agent: Child,
+}
+
+impl Reconciler {
+    /// Starts the agent, and waits until it is heard.
+    ///
+    /// # Errors
+    /// A service does not answer.
+    pub async fn start(
+        store: Postgres,
+        broker: &Broker,
+        folder: &Path,
+        parallel: usize,
+        lines: usize,
+    ) -> Result<Self> {
+        let repository = store.repository(&Name::parse("home").expect("a constant name")).await?;
+        let hub =
+            AmqpHub::new(broker.server()?, Settings::default(), Signer::generate()?, BTreeSet::from([agent::name()]));
+        hub.connected().await?;
+        let agent = Options::spawn(broker, hub.signer(), folder.join("agent"), parallel, lines)?;
+        let reconciler = Self { store, repository, hub, begun: clock::now(), agent };
+        reconciler.take().await?;
+        Ok(reconciler)
+    }
+
+    /// Puts a request with a merged plan there and approves it; the run.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn approve(&self, number: usize) -> Result<Run> {
+        let before = number.checked_sub(1);
+        for change in crate::sample::merged(number, before)? {
+            self.apply(change, &[], &[]).await?;
+        }
+        let (run, change) = crate::sample::approved(number)?;
+        self.apply(change, &[], &[]).await?;
+        Ok(run)
+    }
+
+    async fn apply(&self, change: Change, events: &[Event], messages: &[(Name, ToAgent)]) -> Result<()> {
+        Ok(self.store.apply(self.repository, change, events, messages, clock::now()).await.map(drop)?)
+    }
+
+    /// Waits for the next message and takes it in.
+    ///
+    /// # Errors
+    /// A service failed.
+    pub async fn take(&self) -> Result<News> {
+        let delivery: Delivery<FromAgent> = self.hub.receive().await?;
+        let FromAgent { agent, boot, message } = delivery.message.clone();
+        let news = match message {
+            AgentMessage::Hello(hello) => self.hello(agent, boot, hello).await?,
+            AgentMessage::Heartbeat | AgentMessage::Progress { .. } => News::Nothing,
+            AgentMessage::Claim { key } => self.claim(&key, boot).await?,
+            AgentMessage::Decline { reason, .. } => bail!("the agent declined: {reason}"),
+            AgentMessage::Report(report) => self.report(&agent, report).await?,
+        };
+        delivery.ack().await?;
+        Ok(news)
+    }
+
+    async fn hello(&self, agent: Name, boot: BootId, hello: Hello) -> Result<News> {
+        let facts = AgentFacts { kind: hello.kind, boot, heard: clock::now(), ansible_core: hello.ansible_core };
+        self.apply(Change::AgentHeard { agent, facts, ended: Vec::new() }, &[], &[]).await?;
+        Ok(News::Look)
+    }
+
+    async fn claim(&self, key: &AttemptKey, boot: BootId) -> Result<News> {
+        // A claim is said again with each heartbeat until it is granted.
+        if self.attempt(key).await?.state != AttemptState::Ordered {
+            return Ok(News::Nothing);
+        }
+        let change = Change::Moved {
+            key: key.clone(),
+            from: AttemptState::Ordered,
+            to: AttemptState::Claimed,
+            fence: None,
+            boot: Some(boot),
+            outcome: None,
+        };
+        self.apply(change, &[], &[]).await?;
+        Ok(News::Look)
+    }
+
+    async fn report(&self, agent: &Name, report: Report) -> Result<News> {
+        let log = match &report.body {
+            ReportBody::Log { chunk, text } => Some((*chunk, text.as_str())),
+            ReportBody::Started | ReportBody::Over(_) => None,
+        };
+        let accepted = self.store.report(&report.key, report.fence, report.seq, log, clock::now()).await?;
+        let Accepted::Stored(seq) = accepted else { bail!("report {}: {accepted:?}", report.seq) };
+        let news = match report.body {
+            ReportBody::Log { .. } => News::Nothing,
+            ReportBody::Started => {
+                self.moved(&report.key, AttemptState::Granted, AttemptState::Started, report.fence, None).await?;
+                News::Nothing
+            }
+            ReportBody::Over(outcome) => {
+                self.attempt(&report.key).await?;
+                let (to, chunks) = (AttemptState::Succeeded, outcome.log.chunks);
+                self.moved(&report.key, AttemptState::Started, to, report.fence, Some(outcome)).await?;
+                News::Recorded { run: report.key.run.clone(), chunks }
+            }
+        };
+        self.hub.send(agent, &ToAgent::Stored { key: report.key, seq }).await?;
+        Ok(news)
+    }
+
+    async fn moved(
+        &self,
+        key: &AttemptKey,
+        from: AttemptState,
+        to: AttemptState,
+        fence: Fence,
+        outcome: Option<Box<chiffon_schemas::Outcome>>,
+    ) -> Result<()> {
+        let change = Change::Moved { key: key.clone(), from, to, fence: Some(fence), boot: None, outcome };
+        self.apply(change, &[], &[]).await
+    }
+
+    async fn attempt(&self, key: &AttemptKey) -> Result<Attempt> {
+        let (repository, name) = self.store.request_of(&key.run).await?.context("a run that is known")?;
+        let facts = self.store.facts(repository, &name).await?.context("a request that is known")?;
+        let run = facts.run.filter(|run| run.id == key.run).context("the last run")?;
+        run.attempts.into_iter().find(|attempt| attempt.number == key.attempt).context("an attempt that is known")
+    }
+
+    /// Looks at what is active, the first few of it alone: the driver looks at all, which costs the more the more there is.
+    ///
+    /// # Errors
+    /// A service failed, or something else is decided than was to come.
+    pub async fn tick(&self, few: usize) -> Result<()> {
+        self.store.enrolments().await?;
+        self.store.cursor(self.repository).await?;
+        self.drain_audit().await?;
+        self.store.cursor(self.repository).await?;
+        self.store.commands(self.repository).await?;
+        for name in self.store.active(self.repository).await?.into_iter().take(few) {
+            while self.settle(&name).await? {}
+        }
+        self.relay().await?;
+        self.hub.next_parked().await?;
+        self.drain_audit().await?;
+        self.store.refused_files(self.repository).await?;
+        Ok(())
+    }
+
+    /// One round for one request; whether there was anything to do.
+    async fn settle(&self, name: &Name) -> Result<bool> {
+        let seen = self.store.version(self.repository, name).await?;
+        let Some(facts) = self.store.facts(self.repository, name).await? else { return Ok(false) };
+        let decision = decide(&facts, &self.world().await?, Freshness::Fresh);
+        if decision.actions.is_empty() {
+            self.store.settle(self.repository, name, seen).await?;
+            return Ok(false);
+        }
+        for action in decision.actions {
+            self.act(&facts, action).await?;
+        }
+        Ok(true)
+    }
+
+    async fn world(&self) -> Result<World> {
+        let cursor = self.store.cursor(self.repository).await?;
+        Ok(World {
+            now: clock::now(),
+            listening_since: self.begun,
+            infra: cursor.infra,
+            locks: self.store.locks(self.repository).await?,
+            agents: self.store.agents().await?,
+            load: self.store.load().await?,
+            policy: Policy::default(),
+        })
+    }
+
+    async fn act(&self, facts: &RequestFacts, action: Action) -> Result<()> {
+        let run = facts.run.as_ref().context("a run")?;
+        match action {
+            Action::Order { step, attempt, hosts, agent } => {
+                let order = order_of(run, &step, attempt, &hosts)?;
+                let (name, key) = (facts.name.clone(), order.key.clone());
+                let change = Change::Ordered { name, key, round: run.round, hosts, agent: agent.clone() };
+                self.apply(change, &[], &[(agent, ToAgent::Order(Box::new(order)))]).await
+            }
+            Action::Grant { step, attempt } => self.grant(facts, run, &step, attempt).await,
+            Action::Finish { state } => self.finish(facts, run, state).await,
+            other => bail!("{}: {other:?} was not to come", facts.name),
+        }
+    }
+
+    async fn grant(&self, facts: &RequestFacts, run: &Run, step: &Name, number: u32) -> Result<()> {
+        let attempt = run.attempts.iter().find(|attempt| attempt.number == number).context("an attempt")?;
+        let order = order_of(run, step, number, &attempt.hosts)?;
+        let event = event(facts, run, "attempt-granted", json!({ "key": order.key, "hosts": attempt.hosts }));
+        let change = Change::Granted {
+            name: facts.name.clone(),
+            key: order.key.clone(),
+            boot: attempt.boot.clone().context("a life that claimed")?,
+            hosts: run.plan.spec.touches.hosts.clone(),
+            order: order.digest(),
+        };
+        self.apply(change, &[event], &[]).await
+    }
+
+    async fn finish(&self, facts: &RequestFacts, run: &Run, state: RunState) -> Result<()> {
+        let started = self.store.first_grant(&run.id).await?;
+        let ends = EventFilter {
+            request: Some(facts.name.clone()),
+            run: Some(run.id.clone()),
+            kinds: vec!["run-succeeded".to_owned()],
+            ..EventFilter::default()
+        };
+        self.store.events(self.repository, &ends).await?;
+        let detail = json!({ "plan": run.plan, "started": started });
+        let event = event(facts, run, "run-succeeded", detail);
+        self.apply(Change::RunFinished { run: run.id.clone(), state, voided: false }, &[event], &[]).await?;
+        self.drain_audit().await
+    }
+
+    /// Marks events as written, without a commit that holds them.
+    async fn drain_audit(&self) -> Result<()> {
+        loop {
+            let waiting = self.store.unaudited(self.repository, BATCH).await?;
+            let Some(first) = waiting.first() else { return Ok(()) };
+            let group = waiting.iter().take_while(|event| event.request == first.request);
+            let ids: Vec<_> = group.map(|event| event.id.clone()).collect();
+            self.store.cursor(self.repository).await?;
+            if let Some(name) = &first.request {
+                self.store.facts(self.repository, name).await?;
+                self.world().await?;
+            }
+            let commit = Oid::parse("a".repeat(40)).expect("40 digits are an object id");
+            self.store.audited(self.repository, &ids, &commit).await?;
+        }
+    }
+
+    async fn relay(&self) -> Result<()> {
+        let mut after = 0;
+        loop {
+            let waiting = self.store.outgoing(after, BATCH).await?;
+            let Some(last) = waiting.last() else { return Ok(()) };
+            after = last.id;
+            for outgoing in &waiting {
+                self.hub.send(&outgoing.agent, &outgoing.message).await?;
+            }
+            self.store.sent(&waiting.iter().map(|outgoing| outgoing.id).collect::<Vec<_>>()).await?;
+        }
+    }
+}
+
+fn order_of(run: &Run, step: &Name, attempt: u32, hosts: &[Host]) -> Result<Order> {
+    let mut planned = run.plan.spec.steps.iter().find(|planned| &planned.id == step).context("a step")?.clone();
+    planned.limit = hosts.to_vec();
+    Ok(Order {
+        key: AttemptKey {
+            run: run.id.clone(),
+            plan: run.plan_oid.clone(),
+            mode: run.plan.spec.mode,
+            step: step.clone(),
+            attempt,
+        },
+        approved_by: run.approval.commit.clone(),
+        plan_path: run.plan_path.clone(),
+        infra: run.plan.spec.infra.clone(),
+        step: planned,
+    })
+}
+
+fn event(facts: &RequestFacts, run: &Run, kind: &str, detail: serde_json::Value) -> Event {
+    Event {
+        id: clock::event_id(),
+        kind: kind.to_owned(),
+        request: Some(facts.name.clone()),
+        request_oid: facts.file.oid().cloned(),
+        plan: Some(run.plan_oid.clone()),
+        run: Some(run.id.clone()),
+        hosts: run.plan.spec.touches.hosts.clone(),
+        services: run.plan.spec.touches.services.clone(),
+        summary: format!("{}: {kind}", facts.name),
+        detail,
+        at: clock::now(),
+    }
+}
