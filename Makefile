@@ -33,9 +33,9 @@ gen: ## Write schemas/json, docs/diagnostics.md and docs/protocol.md from the ty
 evals: ## Score the planner on the golden sentences
 	$(CARGO) run --quiet --package chiffon-planner --bin chiffon-evals
 
-bench: $(ENVS)/ansible-2.19/.ready ## Measure B1, B2, B7 and B9 beside their floors
-	$(CARGO) build --release --package chiffon
-	python3 tests/bench/bench.py "$(CURDIR)"
+bench: $(ENVS)/ansible-2.19/.ready ## Measure each figure beside its floor and its peer
+	$(CARGO) build --release --package chiffon --package chiffon-agent --package chiffon-bench
+	sh tests/tools/services.sh python3 tests/bench/bench.py "$(CURDIR)" $(ARGS)
 
 crash: $(ENVS)/ansible-2.19/.ready ## Kill every process at every crash point, and print what came of it
 	$(CARGO) build --workspace $(TEST_FEATURES)

@@ -4,6 +4,7 @@ import statistics
 import time
 
 from bed import Bed, read_ref
+from services import psql
 
 TASK = "    - name: say it\n      ansible.builtin.debug: {msg: hello}\n"
 
@@ -14,12 +15,7 @@ git --git-dir={infra}/.git archive main | tar -x -C "$work"
 unset GIT_DIR GIT_QUARANTINE_PATH
 cd "$work"
 {ansible} -i inventory/hosts.yml playbooks/beacon-deployment.yml > "$work/log" 2>&1
-python3 -I -S -c '
-import sqlite3, sys
-with sqlite3.connect(sys.argv[1]) as database:
-    database.execute("create table if not exists runs (id integer primary key, state text, log text)")
-    database.execute("insert into runs (state, log) values (?, ?)", ("succeeded", open(sys.argv[2]).read()))
-' {folder}/floor.db "$work/log"
+{record}
 export GIT_DIR={bare} GIT_INDEX_FILE="$work/index"
 blob=$(git hash-object -w "$work/log")
 git update-index --add --cacheinfo "100644,$blob,results/result-1.yaml"
@@ -30,16 +26,35 @@ rm -rf "$work"
 """
 
 
-def run(root, binary, rounds):
+# How the hook records, in the kind of database that ours is in.
+SQLITE = """python3 -I -S -c '
+import sqlite3, sys
+with sqlite3.connect(sys.argv[1], timeout=60) as database:
+    database.execute("create table if not exists floor (id integer primary key, state text, log text)")
+    database.execute("insert into floor (state, log) values (?, ?)", ("succeeded", open(sys.argv[2]).read()))
+' {folder}/floor.db "$work/log" """
+POSTGRES = """printf '%s' "insert into floor (state, log) values ('succeeded', :'log')" |
+{psql} -qX {url} -v log="$(cat "$work/log")" """
+
+
+def recording(bed):
+    """The hook's line that records."""
+    if bed.session is None:
+        return SQLITE.format(folder=bed.folder)
+    bed.session.rows("create table floor (id bigint generated always as identity primary key, state text, log text)")
+    return POSTGRES.format(psql=psql(), url=bed.place.postgres)
+
+
+def run(root, binary, rounds, apart=False):
     """Medians of both, alternating."""
-    bed = Bed(root, binary, {"beacon": TASK})
+    bed = Bed(root, binary, {"beacon": TASK}, apart=apart)
     try:
         bare, person = bed.folder / "floor.git", bed.folder / "floor"
         bed.git(bed.folder, "clone", "--quiet", "--bare", bed.requests, bare)
         hook = bare / "hooks/post-receive"
         for old in (bare / "hooks").glob("*"):
             old.unlink()
-        hook.write_text(HOOK.format(infra=bed.infra, ansible=bed.ansible, folder=bed.folder, bare=bare))
+        hook.write_text(HOOK.format(infra=bed.infra, ansible=bed.ansible, bare=bare, record=recording(bed)))
         hook.chmod(0o755)
         bed.git(bed.folder, "clone", "--quiet", bare, person)
         bed.start()
@@ -54,7 +69,7 @@ def run(root, binary, rounds):
             floor.append(by_hook(bed, person, name))
             job.append(alone(bed))
         return [{
-            "id": "B2", "what": "approval to result, one debug task", "ours_s": statistics.median(ours[1:]),
+            "id": "B2", "what": "approval to result" + (", all apart" if apart else ", embedded"), "ours_s": statistics.median(ours[1:]),
             "floor_s": statistics.median(floor[1:]), "floor": "a post-receive hook doing exactly that", "goal": 1.05,
             "job_s": statistics.median(job[1:]),
         }]

@@ -11,25 +11,64 @@ TASK = "    - name: say it\n      ansible.builtin.debug: {msg: hello}\n"
 
 
 def run(root, binary, rounds, seconds):
-    """Memory and processor time at rest, and the median of `rounds` starts."""
+    """Memory and processor time at rest, and the median of `rounds` starts; in one process, and apart."""
+    return together(root, binary, rounds, seconds) + apart(root, binary, rounds, seconds)
+
+
+def together(root, binary, rounds, seconds):
+    """Everything in one process."""
     bed = Bed(root, binary, {"beacon": TASK})
     try:
-        starts = []
-        for _ in range(rounds):
-            starts.append(bed.start())
-            bed.stop()
-        bed.start()
-        time.sleep(2)
-        before = cpu_seconds(bed.up.pid)
-        time.sleep(seconds)
-        used = (cpu_seconds(bed.up.pid) - before) * 60 / seconds
+        took = starts(bed, rounds)
+        (used,) = at_rest([bed.up.pid], seconds)
         return [
-            {"id": "B9", "what": "start to ready", "ours": statistics.median(starts) * 1000, "unit": "ms", "most": 200},
-            {"id": "B9", "what": "memory at rest (PSS)", "ours": pss_mb(bed.up.pid), "unit": "MB", "most": 55},
-            {"id": "B9", "what": f"processor time a minute ({seconds} s)", "ours": used, "unit": "s", "most": 0.1},
+            row("start to ready", took, "ms", 200),
+            row("memory at rest (PSS)", pss_mb(bed.up.pid), "MB", 55),
+            row(f"processor time a minute ({seconds} s)", used, "s", 0.1),
         ]
     finally:
         bed.close()
+
+
+def apart(root, binary, rounds, seconds):
+    """A reconciler and an agent in processes of their own, over a broker and a database, which are not counted."""
+    bed = Bed(root, binary, {"beacon": TASK}, apart=True)
+    try:
+        took = starts(bed, rounds)
+        reconciler, agent = at_rest([bed.up.pid, bed.agent.pid], seconds)
+        return [
+            row("apart: start to /readyz", took, "ms", None),
+            row("apart: chiffon at rest (PSS)", pss_mb(bed.up.pid), "MB", 40),
+            row("apart: chiffon-agent at rest (PSS)", pss_mb(bed.agent.pid), "MB", 15),
+            row("apart: chiffon's processor time a minute", reconciler, "s", 0.1),
+            row("apart: chiffon-agent's processor time a minute", agent, "s", 0.1),
+        ]
+    finally:
+        bed.close()
+
+
+def row(what, ours, unit, most):
+    """One figure."""
+    limit = {} if most is None else {"most": most}
+    return {"id": "B9", "what": what, "ours": ours, "unit": unit} | limit
+
+
+def starts(bed, rounds):
+    """The median of some starts in ms; afterwards it runs."""
+    took = []
+    for _ in range(rounds):
+        took.append(bed.start())
+        bed.stop()
+    bed.start()
+    return statistics.median(took) * 1000
+
+
+def at_rest(pids, seconds):
+    """Processor seconds a minute of each process while nothing happens."""
+    time.sleep(2)
+    before = [cpu_seconds(pid) for pid in pids]
+    time.sleep(seconds)
+    return [(cpu_seconds(pid) - used) * 60 / seconds for pid, used in zip(pids, before)]
 
 
 def tree(pid):

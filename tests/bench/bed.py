@@ -1,14 +1,21 @@
-"""A home, an infra repository and a person with a clone, in a temporary folder, for benchmarks."""
+"""A home, an infra repository and a person with a clone, in a temporary folder, for benchmarks. The records are in SQLite
+and the agent is in the process, or all of it is apart: a database, a broker, and an agent in a process of its own."""
 
 import contextlib
+import json
 import os
 import pathlib
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import tempfile
 import time
+import urllib.error
+import urllib.request
+
+from services import Place, Session
 
 HOSTS = """all:
   vars: {ansible_connection: local, ansible_python_interpreter: "{{ ansible_playbook_python }}"}
@@ -18,10 +25,12 @@ WAIT = 120.0
 
 
 class Bed:
-    """One home with `chiffon up` in the background."""
+    """One home with `chiffon up` in the background. With `own` each playbook has a host of its own; with `apart` everything
+    is a process of its own. `parallel` is how many playbooks run at once."""
 
-    def __init__(self, root, binary, playbooks, hosts=1):
+    def __init__(self, root, binary, playbooks, hosts=1, own=False, apart=False, parallel=None):
         self.root, self.binary = pathlib.Path(root).resolve(), str(binary)
+        self.agent, self.place, self.session = None, None, None
         self.ansible = self.root / ".venv/ansible-2.19/bin/ansible-playbook"
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="chiffon-bench."))
         self.up = None
@@ -30,15 +39,20 @@ class Bed:
         self.clone = self.folder / "clone"
         self.infra = self.folder / "infra"
         self.env = clean_environment(self.folder)
-        self._make_infra(playbooks, hosts)
+        self._make_infra(playbooks, hosts, own)
         self.run([self.binary, "init", self.home, "--infra", self.infra, "--ansible-playbook", self.ansible])
         self.git(self.folder, "clone", "--quiet", self.requests, self.clone)
+        if apart:
+            self._take_apart(parallel)
+        elif parallel:
+            self._configure(f"  agent:\n    parallel: {parallel}\n")
 
-    def _make_infra(self, playbooks, hosts):
+    def _make_infra(self, playbooks, hosts, own):
         (self.infra / "playbooks").mkdir(parents=True)
         (self.infra / "inventory").mkdir()
         names = ", ".join(f"host{number:02}: {{}}" for number in range(1, hosts + 1))
-        groups = "".join(f"    {name}: {{hosts: {{{names}}}}}\n" for name in playbooks)
+        hosts_of = lambda name: f"{name}-host: {{}}" if own else names
+        groups = "".join(f"    {name}: {{hosts: {{{hosts_of(name)}}}}}\n" for name in playbooks)
         (self.infra / "inventory/hosts.yml").write_text(HOSTS + groups)
         for name, tasks in playbooks.items():
             text = f"- name: Deploy {name}\n  hosts: {name}\n  gather_facts: false\n  tasks:\n{tasks}"
@@ -46,6 +60,44 @@ class Bed:
         self.git(self.infra, "init", "--quiet", "--initial-branch=main")
         self.git(self.infra, "add", "--all")
         self.git(self.infra, "commit", "--quiet", "--message", "start")
+
+    def _configure(self, text):
+        with open(self.home / "chiffon.yaml", "a", encoding="utf-8") as config:
+            config.write(text)
+
+    def _take_apart(self, parallel):
+        """A database, a virtual host and an enrolled agent, as docs/agents.md has them."""
+        self.place = Place()
+        self.session = Session(self.place.postgres)
+        secret = self.home / "management-password"
+        secret.write_text(self.place.password)
+        secret.chmod(0o600)
+        name, user = self.place.name, self.place.user
+        self.address = f"127.0.0.1:{free_port()}"
+        self._configure(
+            f"  store:\n    postgres:\n      url: {self.place.postgres}\n"
+            f"  bus:\n    amqp:\n      url: amqp://{name}.chiffon@{self.place.host}/{name}\n"
+            f"      password_file: broker-password\n    management:\n      url: http://{user}@{self.place.management}\n"
+            f"      password_file: management-password\n  web:\n    listen: {self.address}\n"
+        )
+        self.chiffon("broker", "setup")
+        self.start()
+        invited = json.loads(self.chiffon("agent", "invite", "nas01", "--json"))
+        self.run([
+            self._agent(), "--dir", self.folder / "agent", "enrol", invited["url"], invited["token"],
+            "--ansible-playbook", self.ansible, "--requests", self.requests, "--infra", self.infra,
+        ])
+        if parallel:
+            with open(self.folder / "agent/agent.yaml", "a", encoding="utf-8") as config:
+                config.write(f"  parallel: {parallel}\n")
+        self.stop()
+
+    def _agent(self):
+        return pathlib.Path(self.binary).parent / "chiffon-agent"
+
+    def chiffon(self, *arguments):
+        """Runs a command on the home."""
+        return self.run([self.binary, "--dir", self.home, *arguments])
 
     def run(self, command, **options):
         """Runs a program to its end; its stdout."""
@@ -58,29 +110,49 @@ class Bed:
         return self.run(["git", *arguments], cwd=folder, **options)
 
     def start(self):
-        """Starts `chiffon up`; seconds until it says that it is ready."""
+        """Starts `chiffon up`; seconds until it is ready: until `/readyz` says so where it answers, else its own word. An
+        agent that is enrolled is started after it."""
         begun = time.monotonic()
         command = [self.binary, "--dir", str(self.home), "up"]
         self.up = subprocess.Popen(command, env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        for line in self.up.stderr:
-            if line.startswith("ready"):
-                return time.monotonic() - begun
-        raise SystemExit("chiffon up ended before it was ready")
+        if self.place is not None:
+            wait_for(self.is_ready, "chiffon up to be ready", 0.002)
+            took = time.monotonic() - begun
+        else:
+            wait_for_line(self.up.stderr, "ready")
+            took = time.monotonic() - begun
+        if (self.folder / "agent/agent.yaml").exists():
+            command = [self._agent(), "--dir", self.folder / "agent", "up"]
+            self.agent = subprocess.Popen(command, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            wait_for_line(self.agent.stdout, "ready")
+        return took
+
+    def is_ready(self):
+        """What `/readyz` says."""
+        with contextlib.suppress(urllib.error.URLError, ConnectionError):
+            return urllib.request.urlopen(f"http://{self.address}/readyz", timeout=10).status == 200
+        return False
 
     def stop(self):
-        """Stops `chiffon up`."""
-        if self.up is not None:
-            self.up.send_signal(signal.SIGTERM)
-            self.up.wait(60)
-            self.up.stderr.close()
-            self.up = None
+        """Stops the agent and `chiffon up`."""
+        for started in (self.agent, self.up):
+            if started is not None:
+                started.send_signal(signal.SIGTERM)
+                started.wait(60)
+                (started.stderr or started.stdout).close()
+        self.agent, self.up = None, None
 
     def close(self):
         """Stops everything and removes the folder."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.stop()
-        if self.up is not None:
-            self.up.kill()
+        for started in (self.agent, self.up):
+            if started is not None:
+                started.kill()
+        if self.session is not None:
+            self.session.close()
+        if self.place is not None:
+            self.place.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def commit_request(self, name, text):
@@ -109,16 +181,22 @@ class Bed:
         """What a ref of the requests repository points at, read from its file; None where there is none."""
         return read_ref(self.requests, name)
 
+    def rows(self, query):
+        """The rows of a query on the records, from outside."""
+        if self.session is not None:
+            return self.session.rows(query)
+        with contextlib.closing(sqlite3.connect(f"file:{self.home}/state/chiffon.db?mode=ro", uri=True)) as database:
+            return database.execute(query).fetchall()
+
     def recorded(self, name):
         """Whether a request's result is a final row, and the audit branch holds its commit."""
-        query = "SELECT kind, audit_commit FROM events WHERE request = ? AND kind LIKE 'run-%' AND audit_commit IS NOT NULL"
-        with contextlib.closing(sqlite3.connect(f"file:{self.home}/state/chiffon.db?mode=ro", uri=True)) as database:
-            row = database.execute(query, (name,)).fetchone()
-        if row is None or self.ref("refs/heads/chiffon/audit") is None:
+        query = f"SELECT kind FROM events WHERE request = '{name}' AND kind LIKE 'run-%' AND audit_commit IS NOT NULL"
+        rows = self.rows(query)
+        if not rows or self.ref("refs/heads/chiffon/audit") is None:
             return None
-        if row[0] != "run-succeeded":
-            raise SystemExit(f"{name}: {row[0]}")
-        return row
+        if rows[0][0] != "run-succeeded":
+            raise SystemExit(f"{name}: {rows[0][0]}")
+        return rows[0]
 
     def approve_and_wait(self, name):
         """Pushes a merge that is ready and waits for the record; seconds in all, and of the push alone."""
@@ -144,8 +222,7 @@ class Bed:
 
     def unmarked(self):
         """Events whose audit commit is not a row yet."""
-        with contextlib.closing(sqlite3.connect(f"file:{self.home}/state/chiffon.db?mode=ro", uri=True)) as database:
-            return database.execute("SELECT count(*) FROM events WHERE audit_commit IS NULL").fetchone()[0]
+        return int(self.rows("SELECT count(*) FROM events WHERE audit_commit IS NULL")[0][0])
 
 
 def clean_environment(home):
@@ -174,6 +251,21 @@ def read_ref(repository, name):
             if line.endswith(f" {name}"):
                 return line.split(" ")[0]
     return None
+
+
+def free_port():
+    """A port that nobody listens on now."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def wait_for_line(lines, start):
+    """Reads until a line begins so."""
+    for line in lines:
+        if line.startswith(start):
+            return
+    raise SystemExit(f"it ended before it said `{start}`")
 
 
 def wait_for(holds, what, every=0.004):

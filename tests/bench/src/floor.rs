@@ -39,10 +39,10 @@ pub async fn queue(channel: &Channel, name: &str, kind: &str) -> Result<()> {
 ///
 /// # Errors
 /// The broker failed or did not take it.
-pub async fn publish(channel: &Channel, queue: &str, bytes: &[u8]) -> Result<()> {
+pub async fn publish(channel: &Channel, exchange: &str, key: &str, bytes: &[u8]) -> Result<()> {
     let properties = BasicProperties::default().with_delivery_mode(PERSISTENT);
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-    let confirm = channel.basic_publish("".into(), queue.into(), options, bytes, properties).await?.await?;
+    let confirm = channel.basic_publish(exchange.into(), key.into(), options, bytes, properties).await?.await?;
     anyhow::ensure!(matches!(confirm, lapin::Confirmation::Ack(None)), "the broker did not take a message");
     Ok(())
 }
@@ -87,7 +87,7 @@ impl Echo {
     /// The broker failed.
     pub async fn once(&mut self) -> Result<Duration> {
         let begun = Instant::now();
-        publish(&self.asking, "floor.ask", &[b'x'; BYTES]).await?;
+        publish(&self.asking, "", "floor.ask", &[b'x'; BYTES]).await?;
         let delivery = self.answers.next().await.context("the broker ended the delivery")??;
         let took = begun.elapsed();
         delivery.acker.ack(BasicAckOptions::default()).await?;
@@ -108,7 +108,7 @@ async fn consume(channel: &Channel, queue: &str) -> Result<Consumer> {
 async fn answer(channel: Channel, mut asked: Consumer) -> Result<()> {
     while let Some(delivery) = asked.next().await {
         let delivery = delivery?;
-        publish(&channel, "floor.answer", &delivery.data).await?;
+        publish(&channel, "", "floor.answer", &delivery.data).await?;
         delivery.acker.ack(BasicAckOptions::default()).await?;
     }
     Ok(())
@@ -153,10 +153,16 @@ pub async fn copy(db: &mut PgConnection, lines: usize, each: usize) -> Result<Du
 ///
 /// # Errors
 /// The broker failed.
-pub async fn flood(channel: &Channel, queue: &str, messages: usize, flight: usize) -> Result<Duration> {
+pub async fn flood(
+    channel: &Channel,
+    (exchange, key): (&str, &str),
+    messages: usize,
+    flight: usize,
+) -> Result<Duration> {
     let bytes = [b'x'; BYTES];
     let begun = Instant::now();
-    let mut sending = stream::iter(0..messages).map(|_| publish(channel, queue, &bytes)).buffer_unordered(flight);
+    let mut sending =
+        stream::iter(0..messages).map(|_| publish(channel, exchange, key, &bytes)).buffer_unordered(flight);
     while let Some(sent) = sending.next().await {
         sent?;
     }

@@ -34,7 +34,7 @@ pub struct Options {
 pub async fn measure(options: Options) -> Result<Value> {
     let Options { broker, postgres, folder, lines, rounds } = options;
     let (server, store) = places::new_store(&postgres).await?;
-    let mut db = places::connect(&server.url).await?;
+    let mut db = places::connect_closely(&server.url).await?;
     floor::table(&mut db).await?;
     let reconciler = Reconciler::start(store, &broker, &folder, 1, lines).await?;
     let pid = reconciler.agent.id().context("the agent has ended")?;

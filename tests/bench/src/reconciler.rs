@@ -56,13 +56,7 @@ impl Reconciler {
     ///
     /// # Errors
     /// A service does not answer.
-    pub async fn start(
-        store: Postgres,
-        broker: &Broker,
-        folder: &Path,
-        parallel: usize,
-        lines: usize,
-    ) -> Result<Self> {
+    pub async fn start(store: Postgres, broker: &Broker, folder: &Path, parallel: usize, lines: usize) -> Result<Self> {
         let repository = store.repository(&Name::parse("home").expect("a constant name")).await?;
         let hub =
             AmqpHub::new(broker.server()?, Settings::default(), Signer::generate()?, BTreeSet::from([agent::name()]));
