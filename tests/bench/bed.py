@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -88,8 +89,8 @@ class Bed:
             "--ansible-playbook", self.ansible, "--requests", self.requests, "--infra", self.infra,
         ])
         if parallel:
-            with open(self.folder / "agent/agent.yaml", "a", encoding="utf-8") as config:
-                config.write(f"  parallel: {parallel}\n")
+            config = self.folder / "agent/agent.yaml"
+            config.write_text(re.sub("parallel: .*", f"parallel: {parallel}", config.read_text()))
         self.stop()
 
     def _agent(self):
@@ -262,10 +263,12 @@ def free_port():
 
 def wait_for_line(lines, start):
     """Reads until a line begins so."""
+    said = []
     for line in lines:
         if line.startswith(start):
             return
-    raise SystemExit(f"it ended before it said `{start}`")
+        said.append(line)
+    raise SystemExit(f"it ended before it said `{start}`: {''.join(said)}")
 
 
 def wait_for(holds, what, every=0.004):
