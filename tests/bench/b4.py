@@ -24,11 +24,12 @@ def run(root, binary, rounds, single, many):
         ("ask and answer on quorum queues", middle(ours, "ask_ms")), ("commit", middle(ours, "commit_ms")),
         ("Celery", middle(peer, "p50_ms")),
     ]
+    spent = [(part, middle(ours, f"{part}_ms")) for part in ("ticks", "messages", "waiting")]
     lost = lambda of: sum(round["not_recorded"] for round in of)
     return [
         {"id": "B4", "what": "no-op step, p50", "ours": middle(ours, "p50_ms"), "unit": "ms", "most": 10, "beside": beside},
         {"id": "B4", "what": "no-op step, p99", "ours": middle(ours, "p99_ms"), "unit": "ms",
-         "beside": [("Celery", middle(peer, "p99_ms"))]},
+         "beside": [("Celery", middle(peer, "p99_ms"))] + [(f"each step's {part}", value) for part, value in spent]},
         {"id": "B4", "what": f"{many} no-op steps", "ours": middle(ours, "rate"), "unit": "/s", "least": 900,
          "beside": [("Celery", middle(peer, "rate"))]},
         {"id": "B4", "what": "results not recorded", "ours": lost(ours), "unit": "", "most": 0,

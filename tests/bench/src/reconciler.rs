@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use chiffon_core::facts::{AgentFacts, Attempt, Event, RequestFacts, Run, World};
@@ -17,6 +18,8 @@ use chiffon_schemas::{
 use chiffon_store::{Accepted, Change, EventFilter, Postgres, RepositoryId, Store};
 use serde_json::json;
 use tokio::process::Child;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::agent::{self, Options};
 use crate::clock;
@@ -41,12 +44,25 @@ pub enum News {
     },
 }
 
+/// Where the time of steps goes.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Spent {
+    /// Looking, deciding and acting.
+    pub ticks: Duration,
+    /// Taking messages in.
+    pub messages: Duration,
+    /// Waiting for the agent and the broker.
+    pub waiting: Duration,
+}
+
 /// A reconciler with one agent in a process of its own.
 pub struct Reconciler {
     pub store: Postgres,
     pub repository: RepositoryId,
     hub: AmqpHub,
     begun: Timestamp,
+    /// Where the time went so far.
+    spent: Mutex<Spent>,
     /// Ends with this.
     pub agent: Child,
 }
@@ -62,7 +78,7 @@ impl Reconciler {
             AmqpHub::new(broker.server()?, Settings::default(), Signer::generate()?, BTreeSet::from([agent::name()]));
         hub.connected().await?;
         let agent = Options::spawn(broker, hub.signer(), folder.join("agent"), parallel, lines)?;
-        let reconciler = Self { store, repository, hub, begun: clock::now(), agent };
+        let reconciler = Self { store, repository, hub, begun: clock::now(), spent: Mutex::default(), agent };
         reconciler.take().await?;
         Ok(reconciler)
     }
@@ -81,6 +97,11 @@ impl Reconciler {
         Ok(run)
     }
 
+    /// Where the time went since this was asked last.
+    pub async fn spent(&self) -> Spent {
+        std::mem::take(&mut *self.spent.lock().await)
+    }
+
     async fn apply(&self, change: Change, events: &[Event], messages: &[(Name, ToAgent)]) -> Result<()> {
         Ok(self.store.apply(self.repository, change, events, messages, clock::now()).await.map(drop)?)
     }
@@ -90,7 +111,9 @@ impl Reconciler {
     /// # Errors
     /// A service failed.
     pub async fn take(&self) -> Result<News> {
+        let begun = Instant::now();
         let delivery: Delivery<FromAgent> = self.hub.receive().await?;
+        let arrived = Instant::now();
         let FromAgent { agent, boot, message } = delivery.message.clone();
         let news = match message {
             AgentMessage::Hello(hello) => self.hello(agent, boot, hello).await?,
@@ -100,6 +123,9 @@ impl Reconciler {
             AgentMessage::Report(report) => self.report(&agent, report).await?,
         };
         delivery.ack().await?;
+        let mut spent = self.spent.lock().await;
+        spent.waiting += arrived - begun;
+        spent.messages += arrived.elapsed();
         Ok(news)
     }
 
@@ -174,6 +200,7 @@ impl Reconciler {
     /// # Errors
     /// A service failed, or something else is decided than was to come.
     pub async fn tick(&self, few: usize) -> Result<()> {
+        let begun = Instant::now();
         self.store.enrolments().await?;
         self.store.cursor(self.repository).await?;
         self.drain_audit().await?;
@@ -186,6 +213,7 @@ impl Reconciler {
         self.hub.next_parked().await?;
         self.drain_audit().await?;
         self.store.refused_files(self.repository).await?;
+        self.spent.lock().await.ticks += begun.elapsed();
         Ok(())
     }
 

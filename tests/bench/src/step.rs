@@ -53,6 +53,7 @@ pub async fn measure(options: Options) -> Result<Value> {
         floor::commit(&mut db).await?;
     }
     let (mut ours, mut asked, mut committed) = (Vec::new(), Vec::new(), Vec::new());
+    reconciler.spent().await;
     for number in TURN..TURN + single {
         ours.push(one(&reconciler, number, &mut runs).await?);
         if number % TURN == 0 {
@@ -62,13 +63,20 @@ pub async fn measure(options: Options) -> Result<Value> {
             }
         }
     }
+    let spent = reconciler.spent().await;
     let took = flood(&reconciler, TURN + single, many, parallel, &mut runs).await?;
     let missing = missing(&reconciler, &runs).await?;
     Ok(json!({
         "p50_ms": stats::percentile(&ours, 50), "p99_ms": stats::percentile(&ours, 99),
         "rate": stats::rate(many, took), "not_recorded": missing,
-        "ask_ms": stats::percentile(&asked, 50), "commit_ms": stats::percentile(&committed, 50),
+        "ticks_ms": each(spent.ticks, single), "messages_ms": each(spent.messages, single),
+        "waiting_ms": each(spent.waiting, single), "ask_ms": stats::percentile(&asked, 50), "commit_ms": stats::percentile(&committed, 50),
     }))
+}
+
+/// The part of one step, in milliseconds.
+fn each(spent: Duration, steps: usize) -> f64 {
+    1000.0 / stats::rate(steps, spent)
 }
 
 /// One step from the look that orders it to the row of its outcome.
