@@ -2,21 +2,22 @@
 //! (`reconciler/src/driver`), decided by the real `decide`. Where the driver would write the audit branch, only the
 //! rows are written.
 
+mod act;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use chiffon_core::facts::{AgentFacts, Attempt, Event, RequestFacts, Run, World};
-use chiffon_core::{Action, Freshness, Policy, decide};
+use chiffon_core::facts::{AgentFacts, Attempt, Event, Run, World};
+use chiffon_core::{Freshness, Policy, decide};
 use chiffon_link::amqp::{AmqpHub, Settings};
 use chiffon_link::{Delivery, Hub, Signer};
 use chiffon_schemas::{
-    AgentMessage, AttemptKey, AttemptState, BootId, Fence, FromAgent, Hello, Host, Name, Oid, Order, Report,
-    ReportBody, RunId, RunState, Timestamp, ToAgent,
+    AgentMessage, AttemptKey, AttemptState, BootId, Fence, FromAgent, Hello, Name, Report, ReportBody, RunId,
+    Timestamp, ToAgent,
 };
-use chiffon_store::{Accepted, Change, EventFilter, Postgres, RepositoryId, Store};
-use serde_json::json;
+use chiffon_store::{Accepted, Change, Postgres, RepositoryId, Store};
 use tokio::process::Child;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -117,7 +118,8 @@ impl Reconciler {
         let FromAgent { agent, boot, message } = delivery.message.clone();
         let news = match message {
             AgentMessage::Hello(hello) => self.hello(agent, boot, hello).await?,
-            AgentMessage::Heartbeat | AgentMessage::Progress { .. } => News::Nothing,
+            AgentMessage::Heartbeat => self.heard(agent).await?,
+            AgentMessage::Progress { .. } => News::Nothing,
             AgentMessage::Claim { key } => self.claim(&key, boot).await?,
             AgentMessage::Decline { reason, .. } => bail!("the agent declined: {reason}"),
             AgentMessage::Report(report) => self.report(&agent, report).await?,
@@ -133,6 +135,13 @@ impl Reconciler {
         let facts = AgentFacts { kind: hello.kind, boot, heard: clock::now(), ansible_core: hello.ansible_core };
         self.apply(Change::AgentHeard { agent, facts, ended: Vec::new() }, &[], &[]).await?;
         Ok(News::Look)
+    }
+
+    async fn heard(&self, agent: Name) -> Result<News> {
+        let known = self.store.agents().await?.remove(&agent).context("an agent that is known")?;
+        let facts = AgentFacts { heard: clock::now(), ..known };
+        self.apply(Change::AgentHeard { agent, facts, ended: Vec::new() }, &[], &[]).await?;
+        Ok(News::Nothing)
     }
 
     async fn claim(&self, key: &AttemptKey, boot: BootId) -> Result<News> {
@@ -243,113 +252,5 @@ impl Reconciler {
             load: self.store.load().await?,
             policy: Policy::default(),
         })
-    }
-
-    async fn act(&self, facts: &RequestFacts, action: Action) -> Result<()> {
-        let run = facts.run.as_ref().context("a run")?;
-        match action {
-            Action::Order { step, attempt, hosts, agent } => {
-                let order = order_of(run, &step, attempt, &hosts)?;
-                let (name, key) = (facts.name.clone(), order.key.clone());
-                let change = Change::Ordered { name, key, round: run.round, hosts, agent: agent.clone() };
-                self.apply(change, &[], &[(agent, ToAgent::Order(Box::new(order)))]).await
-            }
-            Action::Grant { step, attempt } => self.grant(facts, run, &step, attempt).await,
-            Action::Finish { state } => self.finish(facts, run, state).await,
-            other => bail!("{}: {other:?} was not to come", facts.name),
-        }
-    }
-
-    async fn grant(&self, facts: &RequestFacts, run: &Run, step: &Name, number: u32) -> Result<()> {
-        let attempt = run.attempts.iter().find(|attempt| attempt.number == number).context("an attempt")?;
-        let order = order_of(run, step, number, &attempt.hosts)?;
-        let event = event(facts, run, "attempt-granted", json!({ "key": order.key, "hosts": attempt.hosts }));
-        let change = Change::Granted {
-            name: facts.name.clone(),
-            key: order.key.clone(),
-            boot: attempt.boot.clone().context("a life that claimed")?,
-            hosts: run.plan.spec.touches.hosts.clone(),
-            order: order.digest(),
-        };
-        self.apply(change, &[event], &[]).await
-    }
-
-    async fn finish(&self, facts: &RequestFacts, run: &Run, state: RunState) -> Result<()> {
-        let started = self.store.first_grant(&run.id).await?;
-        let ends = EventFilter {
-            request: Some(facts.name.clone()),
-            run: Some(run.id.clone()),
-            kinds: vec!["run-succeeded".to_owned()],
-            ..EventFilter::default()
-        };
-        self.store.events(self.repository, &ends).await?;
-        let detail = json!({ "plan": run.plan, "started": started });
-        let event = event(facts, run, "run-succeeded", detail);
-        self.apply(Change::RunFinished { run: run.id.clone(), state, voided: false }, &[event], &[]).await?;
-        self.drain_audit().await
-    }
-
-    /// Marks events as written, without a commit that holds them.
-    async fn drain_audit(&self) -> Result<()> {
-        loop {
-            let waiting = self.store.unaudited(self.repository, BATCH).await?;
-            let Some(first) = waiting.first() else { return Ok(()) };
-            let group = waiting.iter().take_while(|event| event.request == first.request);
-            let ids: Vec<_> = group.map(|event| event.id.clone()).collect();
-            self.store.cursor(self.repository).await?;
-            if let Some(name) = &first.request {
-                self.store.facts(self.repository, name).await?;
-                self.world().await?;
-            }
-            let commit = Oid::parse("a".repeat(40)).expect("40 digits are an object id");
-            self.store.audited(self.repository, &ids, &commit).await?;
-        }
-    }
-
-    async fn relay(&self) -> Result<()> {
-        let mut after = 0;
-        loop {
-            let waiting = self.store.outgoing(after, BATCH).await?;
-            let Some(last) = waiting.last() else { return Ok(()) };
-            after = last.id;
-            for outgoing in &waiting {
-                self.hub.send(&outgoing.agent, &outgoing.message).await?;
-            }
-            self.store.sent(&waiting.iter().map(|outgoing| outgoing.id).collect::<Vec<_>>()).await?;
-        }
-    }
-}
-
-fn order_of(run: &Run, step: &Name, attempt: u32, hosts: &[Host]) -> Result<Order> {
-    let mut planned = run.plan.spec.steps.iter().find(|planned| &planned.id == step).context("a step")?.clone();
-    planned.limit = hosts.to_vec();
-    Ok(Order {
-        key: AttemptKey {
-            run: run.id.clone(),
-            plan: run.plan_oid.clone(),
-            mode: run.plan.spec.mode,
-            step: step.clone(),
-            attempt,
-        },
-        approved_by: run.approval.commit.clone(),
-        plan_path: run.plan_path.clone(),
-        infra: run.plan.spec.infra.clone(),
-        step: planned,
-    })
-}
-
-fn event(facts: &RequestFacts, run: &Run, kind: &str, detail: serde_json::Value) -> Event {
-    Event {
-        id: clock::event_id(),
-        kind: kind.to_owned(),
-        request: Some(facts.name.clone()),
-        request_oid: facts.file.oid().cloned(),
-        plan: Some(run.plan_oid.clone()),
-        run: Some(run.id.clone()),
-        hosts: run.plan.spec.touches.hosts.clone(),
-        services: run.plan.spec.touches.services.clone(),
-        summary: format!("{}: {kind}", facts.name),
-        detail,
-        at: clock::now(),
     }
 }
