@@ -118,7 +118,7 @@ impl Reconciler {
         let FromAgent { agent, boot, message } = delivery.message.clone();
         let news = match message {
             AgentMessage::Hello(hello) => self.hello(agent, boot, hello).await?,
-            AgentMessage::Heartbeat => self.heard(agent).await?,
+            AgentMessage::Heartbeat {} => self.heard(agent).await?,
             AgentMessage::Progress { .. } => News::Nothing,
             AgentMessage::Claim { key } => self.claim(&key, boot).await?,
             AgentMessage::Decline { reason, .. } => bail!("the agent declined: {reason}"),
@@ -164,13 +164,13 @@ impl Reconciler {
     async fn report(&self, agent: &Name, report: Report) -> Result<News> {
         let log = match &report.body {
             ReportBody::Log { chunk, text } => Some((*chunk, text.as_str())),
-            ReportBody::Started | ReportBody::Over(_) => None,
+            ReportBody::Started {} | ReportBody::Over(_) => None,
         };
-        let accepted = self.store.report(&report.key, report.fence, report.seq, log, clock::now()).await?;
+        let accepted = self.store.report(agent, &report.key, report.fence, report.seq, log, clock::now()).await?;
         let Accepted::Stored(seq) = accepted else { bail!("report {}: {accepted:?}", report.seq) };
         let news = match report.body {
             ReportBody::Log { .. } => News::Nothing,
-            ReportBody::Started => {
+            ReportBody::Started {} => {
                 self.moved(&report.key, AttemptState::Granted, AttemptState::Started, report.fence, None).await?;
                 News::Nothing
             }

@@ -37,10 +37,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ),
         ("chiffon", all.to_vec()),
         ("chiffon-tests", vec![]),
-        (
-            "chiffon-bench",
-            vec!["chiffon-core", "chiffon-link", "chiffon-runtime", "chiffon-schemas", "chiffon-store"],
-        ),
+        ("chiffon-bench", vec!["chiffon-core", "chiffon-link", "chiffon-runtime", "chiffon-schemas", "chiffon-store"]),
     ])
 }
 
