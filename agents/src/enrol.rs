@@ -1,29 +1,20 @@
 //! `chiffon-agent enrol`: exchanges an invitation's token for a name, a key to believe and a place on the broker.
 
 use std::io::Read as _;
-use std::net::IpAddr;
-use std::path::Path;
-use std::str::FromStr;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use chiffon_link::{Token, write_secret};
 use chiffon_schemas::{
     AgentFile, AgentFileKind, AgentFileSpec, AmqpSpec, AnsibleSpec, ApiVersion, Credentials, MirrorSpec,
 };
-use reqwest::{Client, StatusCode, Url};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::cli;
 use crate::environment::Environment;
 use crate::home::Home;
 use crate::output::Output;
-
-/// The path that the reconciler answers at.
-const PATH: &str = "v1/enrolments";
-
-/// The call is small.
-const TIMEOUT: Duration = Duration::from_secs(30);
+use crate::redeeming;
 
 /// Names of files in the agent's folder.
 const PASSWORD: &str = "broker-password";
@@ -33,15 +24,19 @@ const AUTHORITY: &str = "broker-ca.pem";
 ///
 /// # Errors
 /// The invitation is not open, what was given is not for it, or a repository's address is not known.
-pub async fn run(args: &cli::Enrol, home: &Home, environment: &Environment, output: &Output) -> Result<bool> {
+pub async fn run(
+    args: &cli::Enrol,
+    dir: Option<&Path>,
+    home: &Home,
+    environment: &Environment,
+    output: &Output,
+) -> Result<bool> {
     let token = Token::parse(&token_text(&args.token)?)?;
     let before = if home.config().exists() { Some(home.load()?) } else { None };
     // Whatever can be wrong here is, before the invitation is used up.
     home.make()?;
-    let url = address(&args.url)?;
-    let sealed = ask(url, args.ca.as_deref().map(|path| environment.cwd.join(path)).as_deref(), &token).await?;
-    let credentials = token.open(&sealed)?;
-    let spec = settings(args, environment, &credentials, before)?;
+    let credentials = redeeming::redeem(args, home, environment, &token).await?;
+    let spec = settings(args, home, environment, &credentials, before)?;
     write_secret(&home.folder().join(PASSWORD), &credentials.password)?;
     if let Some(ca) = &credentials.ca {
         let path = home.folder().join(AUTHORITY);
@@ -49,15 +44,24 @@ pub async fn run(args: &cli::Enrol, home: &Home, environment: &Environment, outp
     }
     let file = AgentFile { api_version: ApiVersion::V1, kind: AgentFileKind::Agent, spec };
     let path = home.config();
-    std::fs::write(&path, chiffon_schemas::to_yaml(&file)).with_context(|| format!("writing {}", path.display()))?;
+    // All or nothing, and on the disk before what was kept is given up.
+    write_secret(&path, chiffon_schemas::to_yaml(&file).trim_end())?;
+    redeeming::forget(home);
     let value = json!({ "agent": credentials.agent, "config": path });
-    let text = format!(
-        "enrolled as {}: {}\n\nnext:\n  chiffon-agent doctor\n  chiffon-agent up",
-        credentials.agent,
-        path.display()
-    );
+    let program = match dir {
+        Some(dir) => format!("chiffon-agent --dir {}", shell_word(&dir.display().to_string())),
+        None => "chiffon-agent".to_owned(),
+    };
+    let (agent, path) = (&credentials.agent, path.display());
+    let text = format!("enrolled as {agent}: {path}\n\nnext:\n  {program} doctor\n  {program} up");
     output.say(&value, &text);
     Ok(true)
+}
+
+/// A word as a shell takes it.
+fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-".contains(c);
+    if text.chars().all(is_plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 fn token_text(argument: &str) -> Result<String> {
@@ -69,51 +73,10 @@ fn token_text(argument: &str) -> Result<String> {
     Ok(text)
 }
 
-/// Where to ask: another machine by https alone (S14).
-fn address(text: &str) -> Result<Url> {
-    let url = Url::parse(text).with_context(|| format!("`{text}` is no address"))?;
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let is_local = host == "localhost" || IpAddr::from_str(host).is_ok_and(|address| address.is_loopback());
-    match url.scheme() {
-        "https" => {}
-        "http" if is_local => {}
-        "http" => bail!("{text} would go over the network in the clear: use https"),
-        _ => bail!("`{text}` does not begin with https://"),
-    }
-    Ok(url)
-}
-
-/// Names the invitation, and gets what was sealed for it.
-async fn ask(url: Url, ca: Option<&Path>, token: &Token) -> Result<String> {
-    // Nothing else in this process has chosen one.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut client = Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
-    if let Some(path) = ca {
-        let pem = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-        let ca = reqwest::Certificate::from_pem(&pem).with_context(|| format!("reading {}", path.display()))?;
-        client = client.add_root_certificate(ca);
-    }
-    let client = client.build().context("starting the HTTP client")?;
-    let mut at = url.clone();
-    if let Ok(mut segments) = at.path_segments_mut() {
-        segments.pop_if_empty().extend(PATH.split('/'));
-    }
-    let reply = client.post(at).json(&json!({ "invitation": token.name() })).send().await;
-    let reply = reply.with_context(|| format!("{url} does not answer"))?;
-    let status = reply.status();
-    let said: Value = reply.json().await.unwrap_or_default();
-    if status == StatusCode::OK
-        && let Some(sealed) = said["sealed"].as_str()
-    {
-        return Ok(sealed.to_owned());
-    }
-    let why: String = said["error"].as_str().unwrap_or("it is no Chiffon reconciler").chars().take(300).collect();
-    bail!("{url} refuses ({status}): {why}")
-}
-
 /// The configuration: what the reconciler said, what the person said, and what stood there before.
 fn settings(
     args: &cli::Enrol,
+    home: &Home,
     environment: &Environment,
     credentials: &Credentials,
     before: Option<AgentFileSpec>,
@@ -124,19 +87,26 @@ fn settings(
         ca_file: credentials.ca.as_ref().map(|_| AUTHORITY.into()),
         insecure_tls: credentials.insecure_tls,
     };
-    let path = |text: &String| {
+    let path = |path: &Option<PathBuf>| path.as_ref().map(|path| environment.cwd.join(path));
+    let address = |text: &String| {
         let local = environment.cwd.join(text);
         if local.is_dir() { local.display().to_string() } else { text.clone() }
     };
-    let (requests, infra) = (args.requests.as_ref().map(path), args.infra.as_ref().map(path));
+    let (requests, infra) = (args.requests.as_ref().map(address), args.infra.as_ref().map(address));
+    let (playbook, vault_password_file) = (path(&args.ansible_playbook), path(&args.vault_password_file));
     if let Some(before) = before {
         if before.name != credentials.agent {
-            bail!("this folder is of the agent {}, the invitation is for {}", before.name, credentials.agent);
+            bail!(
+                "this folder is of the agent {}, the invitation was for {new}: `chiffon agent rotate {new}` gives \
+                 another token, for another folder (--dir DIR)",
+                before.name,
+                new = credentials.agent
+            );
         }
         let mirror = |url: Option<String>, known: MirrorSpec| MirrorSpec { url: url.unwrap_or(known.url), ..known };
         let mut ansible = before.ansible;
-        ansible.playbook = args.ansible_playbook.clone().or(ansible.playbook);
-        ansible.vault_password_file = args.vault_password_file.clone().or(ansible.vault_password_file);
+        ansible.playbook = playbook.or(ansible.playbook);
+        ansible.vault_password_file = vault_password_file.or(ansible.vault_password_file);
         return Ok(AgentFileSpec {
             amqp,
             reconciler_key: credentials.reconciler_key.clone(),
@@ -146,25 +116,32 @@ fn settings(
             ..before
         });
     }
-    let known = |said: Option<String>, given: &Option<String>, option: &str| {
-        let url = said.or_else(|| given.clone());
-        url.with_context(|| format!("the reconciler does not say where the repository is: give {option} PATH|URL"))
-    };
+    let requests = requests.or_else(|| credentials.requests.clone());
+    let infra = infra.or_else(|| credentials.infra.url.clone());
+    let [requests, infra] = both(requests, infra, home)?;
     Ok(AgentFileSpec {
         name: credentials.agent.clone(),
         amqp,
         reconciler_key: credentials.reconciler_key.clone(),
-        requests: MirrorSpec { url: known(requests, &credentials.requests, "--requests")?, branch: "main".to_owned() },
-        infra: MirrorSpec {
-            url: known(infra, &credentials.infra.url, "--infra")?,
-            branch: credentials.infra.branch.clone(),
-        },
-        ansible: AnsibleSpec {
-            playbook: args.ansible_playbook.as_ref().map(|path| environment.cwd.join(path)),
-            vault_password_file: args.vault_password_file.as_ref().map(|path| environment.cwd.join(path)),
-            ssh_auth_sock: None,
-        },
+        requests: MirrorSpec { url: requests, branch: "main".to_owned() },
+        infra: MirrorSpec { url: infra, branch: credentials.infra.branch.clone() },
+        ansible: AnsibleSpec { playbook, vault_password_file, ssh_auth_sock: None },
         heartbeat_secs: 10,
         parallel: 2,
     })
+}
+
+/// Both repositories' addresses, or which of them somebody has to name.
+fn both(requests: Option<String>, infra: Option<String>, home: &Home) -> Result<[String; 2]> {
+    let missing = match (requests, infra) {
+        (Some(requests), Some(infra)) => return Ok([requests, infra]),
+        (Some(_), None) => "--infra PATH|URL",
+        (None, Some(_)) => "--requests PATH|URL",
+        (None, None) => "--requests PATH|URL and --infra PATH|URL",
+    };
+    bail!(
+        "the reconciler does not say where the repositories are: say the same again with {missing}. The token is good for \
+         that: what it gave is kept in {}",
+        home.enrolment().display()
+    )
 }

@@ -48,6 +48,11 @@ impl Home {
         self.folder.join("state")
     }
 
+    /// What an invitation's token gave, until it has become a configuration.
+    pub fn enrolment(&self) -> PathBuf {
+        self.state().join("enrolment")
+    }
+
     /// The agent's journal, its waiting reports and its work.
     pub fn journal(&self) -> PathBuf {
         self.state().join("agent")

@@ -7,6 +7,7 @@ mod environment;
 mod fetching;
 mod home;
 mod output;
+mod redeeming;
 mod up;
 
 use std::process::ExitCode;
@@ -52,7 +53,7 @@ fn run(cli: Cli, environment: &Environment, output: &Output) -> Result<bool> {
         .context("starting the runtime")?;
     runtime.block_on(async {
         match cli.command {
-            Command::Enrol(args) => enrol::run(&args, &home, environment, output).await,
+            Command::Enrol(args) => enrol::run(&args, cli.dir.as_deref(), &home, environment, output).await,
             Command::Up => up::run(&home, environment, output).await,
             Command::Doctor => doctor::run(&home, environment, output).await,
         }

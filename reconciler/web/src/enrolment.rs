@@ -36,7 +36,8 @@ pub(crate) async fn enrol(
         }
         Ok(None) => refuse(
             StatusCode::NOT_FOUND,
-            "no such invitation is open: it was used, has ended, or was never made; `chiffon agent invite` makes another",
+            "no such invitation is open: it was used, has ended, or was never made; `chiffon agent invite NAME` makes \
+             another, and where it was used `chiffon agent rotate NAME`",
         ),
         Err(error) => {
             tracing::warn!(%error, "an agent could not enrol");
