@@ -40,11 +40,14 @@ pub fn wrong_usage(text: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// The process's own log goes to stderr, and says nothing below a warning unless asked.
+/// What the process's own log says unless asked. What lapin finds wrong with a line we say ourselves, in words.
+const LOG_FILTER: &str = "warn,lapin=off";
+
+/// The process's own log goes to stderr.
 fn log_to_stderr(environment: &Environment) {
-    let filter = environment.log.as_deref().unwrap_or("warn");
-    let filter =
-        tracing_subscriber::EnvFilter::try_new(filter).unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let filter = environment.log.as_deref().unwrap_or(LOG_FILTER);
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(LOG_FILTER));
     // A second call in one process (tests) keeps the first log.
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).try_init();
 }

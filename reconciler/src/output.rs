@@ -90,8 +90,7 @@ impl Output {
 
     /// An error with everything that led to it.
     pub fn error(&self, error: &anyhow::Error) {
-        let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
-        self.failure(&error.to_string(), &causes);
+        self.failure(&error.to_string(), &crate::commands::causes(error.as_ref()));
     }
 
     /// An error in words, with what led to it.

@@ -448,8 +448,8 @@ impl Loop<'_> {
                 self.say_troubles(tick.troubles);
                 for parked in &tick.parked {
                     let agent = &parked.agent;
-                    let line = format!("a message of the bus was put aside ({agent}): {}", parked.reason);
-                    self.output.failure(&line, &["chiffon parked shows them all".to_owned()]);
+                    let head = format!("a message of the bus was put aside ({agent}): {}", parked.reason);
+                    self.output.failure(&format!("{head}; `chiffon parked` shows them all"), &[]);
                 }
                 let states = self.driver.states().await?;
                 self.watched.states(states);

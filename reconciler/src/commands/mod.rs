@@ -257,12 +257,32 @@ pub fn config_error(error: config::Error) -> anyhow::Error {
 
 /// An error and everything that led to it, in one line.
 pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
+    let mut texts = vec![error.to_string()];
+    texts.extend(causes(error));
+    texts.join(": ")
+}
+
+/// What led to an error, the nearest first. One that only repeats the end of what it led to says nothing new.
+pub fn causes(error: &dyn std::error::Error) -> Vec<String> {
+    let (mut before, mut causes) = (error.to_string(), Vec::new());
+    for cause in std::iter::successors(error.source(), |cause| cause.source()) {
+        let text = cause.to_string();
+        if !before.ends_with(&text) {
+            causes.push(text.clone());
+        }
+        before = text;
     }
-    text
+    causes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_that_only_repeats_is_said_once() {
+        let error = anyhow::anyhow!("refused").context("connecting: refused").context("opening").context("opening");
+        assert_eq!(chain(error.as_ref()), "opening: connecting: refused");
+        assert_eq!(causes(anyhow::anyhow!("alone").as_ref()), Vec::<String>::new());
+    }
 }
