@@ -63,13 +63,14 @@ fn key(spec: &AgentFileSpec) -> Check {
 }
 
 async fn broker(home: &Home, spec: &AmqpSpec) -> Vec<Check> {
+    let fix = "mend `amqp` in agent.yaml, or enrol again";
     let server = match Server::of(spec, home.folder()) {
         Ok(server) => server,
-        Err(error) => return vec![("broker", Err((format!("{:#}", anyhow::Error::new(error)), "enrol again")))],
+        Err(error) => return vec![("broker", Err((format!("{:#}", anyhow::Error::new(error)), fix)))],
     };
     let line = match (server.is_remote(), server.is_encrypted()) {
         (false, _) => Ok("does not leave this machine".to_owned()),
-        (true, true) => Ok("TLS, and the broker's certificate is verified".to_owned()),
+        (true, true) => Ok("TLS; a broker whose certificate can't be verified is refused".to_owned()),
         (true, false) => Err((
             "insecure: whoever sits between reads everything".to_owned(),
             "give the broker a certificate, and take `insecure_tls` out of agent.yaml",

@@ -53,3 +53,12 @@ fn a_token_is_good_until_its_enrolment_is_done() {
     assert!(!kept.exists());
     bed.agent("nas01", &["doctor"]).ends(0);
 }
+
+#[test]
+fn a_management_that_does_not_take_the_user_says_what_to_look_at() {
+    let bed = Bed::new();
+    bed.join_broker();
+    fs::write(bed.home().join("management-password"), "wrong").unwrap();
+    let said = bed.chiffon(&["broker", "setup"]).ends(1).err;
+    assert!(said.contains("`password_file`") && said.contains("tag administrator"), "{said}");
+}

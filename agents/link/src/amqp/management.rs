@@ -87,6 +87,19 @@ pub enum Error {
         /// Why.
         source: reqwest::Error,
     },
+    /// It does not take the user, or the user may not do this.
+    #[error(
+        "the broker's management at {at} does not take the user {user} ({said}): see that its `password_file` holds \
+         the right password, and that it has the tag administrator (rabbitmqctl set_user_tags {user} administrator)"
+    )]
+    Unauthorized {
+        /// Where.
+        at: String,
+        /// Who asked.
+        user: String,
+        /// What it said of it.
+        said: String,
+    },
     /// It answered no.
     #[error("the broker's management at {at} refuses to {what}: {status} {said}")]
     Refused {
@@ -152,8 +165,8 @@ impl Management {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut client = Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
         if let Some(ca) = ca {
-            let authority = reqwest::Certificate::from_pem(ca.as_bytes()).map_err(|error| bad(error.to_string()))?;
-            client = client.add_root_certificate(authority);
+            let found = reqwest::Certificate::from_pem_bundle(ca.as_bytes()).map_err(|error| bad(error.to_string()))?;
+            client = found.into_iter().fold(client, reqwest::ClientBuilder::add_root_certificate);
         }
         let client = client.build().map_err(|error| bad(error.to_string()))?;
         Ok(Self { base, user, password: password.to_owned(), client })
@@ -167,6 +180,16 @@ impl Management {
         let password = read_secret(&folder.join(&spec.password_file))?;
         let ca = authority(spec.ca_file.as_deref(), folder)?;
         Ok(Self::new(&spec.url, &password, ca.as_deref(), spec.insecure_tls)?)
+    }
+
+    /// Whether the line to it leaves this machine.
+    pub fn is_remote(&self) -> bool {
+        !is_local(&self.base)
+    }
+
+    /// Whether nobody on the way can read along.
+    pub fn is_encrypted(&self) -> bool {
+        self.base.scheme() == "https"
     }
 
     /// Makes a virtual host, where there is none of that name.
@@ -248,7 +271,7 @@ impl Management {
     /// # Errors
     /// See [`Error`].
     pub async fn version(&self) -> Result<String, Error> {
-        let said = self.call(Method::GET, "say its version", &["overview"], None).await?;
+        let said = self.call(Method::GET, "say its version in the", &["overview"], None).await?;
         let value: Value = serde_json::from_str(&said).unwrap_or_default();
         Ok(value["rabbitmq_version"].as_str().unwrap_or("of unknown version").to_owned())
     }
@@ -298,6 +321,9 @@ impl Management {
         let said = reply.text().await.map_err(unreachable)?;
         if status.is_success() {
             return Ok(said);
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            return Err(Error::Unauthorized { at, user: self.user.clone(), said: reason_of(&said) });
         }
         let what = format!("{what} {}", path.last().unwrap_or(&""));
         Err(Error::Refused { at, what, status, said: reason_of(&said) })

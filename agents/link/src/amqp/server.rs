@@ -37,9 +37,9 @@ impl std::fmt::Display for Server {
     }
 }
 
-/// Why an address is none.
+/// Why an address can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("this is no address of a broker: {reason}")]
+#[error("the address can't be used: {reason}")]
 pub struct BadAddress {
     /// Why.
     pub reason: String,
@@ -62,15 +62,26 @@ pub enum BadSettings {
         /// Why.
         source: std::io::Error,
     },
+    /// The authority's file holds something else.
+    #[error("{} holds no certificate in PEM", path.display())]
+    NoCertificate {
+        /// The file.
+        path: PathBuf,
+    },
 }
+
+/// How each certificate in PEM begins.
+const PEM: &str = "-----BEGIN CERTIFICATE-----";
 
 /// The text of a certificate file that a configuration names, where it names one.
 pub(super) fn authority(file: Option<&Path>, folder: &Path) -> Result<Option<String>, BadSettings> {
-    let read = |file: &Path| {
-        let path = folder.join(file);
-        std::fs::read_to_string(&path).map_err(|source| BadSettings::Authority { path, source })
-    };
-    file.map(read).transpose()
+    let Some(path) = file.map(|file| folder.join(file)) else { return Ok(None) };
+    match std::fs::read_to_string(&path) {
+        // What holds none would be taken, and then nobody be believed.
+        Ok(text) if !text.contains(PEM) => Err(BadSettings::NoCertificate { path }),
+        Ok(text) => Ok(Some(text)),
+        Err(source) => Err(BadSettings::Authority { path, source }),
+    }
 }
 
 impl Server {
@@ -175,6 +186,15 @@ mod tests {
         for url in ["amqp://c@127.0.0.1/chiffon", "amqp://c@localhost:5673/chiffon", "amqp://c@[::1]/%2f"] {
             assert!(!server(url, false).unwrap().is_remote(), "{url}");
         }
+    }
+
+    #[test]
+    fn a_file_without_a_certificate_is_none_of_an_authority() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("ca.pem"), "a key, or a shopping list").unwrap();
+        let error = authority(Some(Path::new("ca.pem")), folder.path()).unwrap_err();
+        assert!(error.to_string().ends_with("ca.pem holds no certificate in PEM"), "{error}");
+        assert!(matches!(authority(Some(Path::new("none")), folder.path()), Err(BadSettings::Authority { .. })));
     }
 
     #[test]

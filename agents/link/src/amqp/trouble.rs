@@ -2,6 +2,7 @@
 
 use lapin::protocol::AMQPErrorKind;
 use lapin::{Error, ErrorKind};
+use rustls::CertificateError;
 
 use super::Server;
 
@@ -28,7 +29,33 @@ pub(super) fn connecting(server: &Server, error: &Error) -> String {
              setup`"
         ),
         Some((_, words)) => format!("the broker at {server} refuses the connection: {words}"),
-        None => format!("the broker at {server} does not answer: {}", io(error)),
+        None => match tls(error) {
+            Some(error) => encrypting(server, error),
+            None => format!("the broker at {server} does not answer: {}", io(error)),
+        },
+    }
+}
+
+/// What TLS found wrong, where it did: somebody answered.
+fn tls(error: &Error) -> Option<&rustls::Error> {
+    let ErrorKind::IOError(error) = error.kind() else { return None };
+    error.get_ref()?.downcast_ref()
+}
+
+/// Why no line with TLS was made.
+fn encrypting(server: &Server, error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => format!(
+            "the broker at {server} shows a certificate that no known authority vouches for: name its authority's \
+             certificate as `ca_file`"
+        ),
+        rustls::Error::InvalidCertificate(reason) => {
+            format!("the broker at {server} shows a certificate that can't be taken: {reason}")
+        }
+        rustls::Error::InvalidMessage(_) => {
+            format!("the broker at {server} does not speak TLS at this port: amqps:// is mostly port 5671")
+        }
+        error => format!("the broker at {server} and this machine can't agree on TLS: {error}"),
     }
 }
 
@@ -66,5 +93,25 @@ fn io(error: &Error) -> String {
         ErrorKind::IOError(error) => error.to_string(),
         ErrorKind::MissingHeartbeatError => "no sign of life for too long".to_owned(),
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_that_is_not_believed_did_answer() {
+        let server = Server::new("amqps://c@broker.lan/v", "", None, false).unwrap();
+        let says = |error: rustls::Error| {
+            let error = std::io::Error::new(std::io::ErrorKind::InvalidData, error);
+            connecting(&server, &Error::from(ErrorKind::IOError(std::sync::Arc::new(error))))
+        };
+        let said = says(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer));
+        assert!(said.contains("no known authority") && said.contains("`ca_file`"), "{said}");
+        let said = says(rustls::Error::InvalidCertificate(CertificateError::Expired));
+        assert!(said.contains("shows a certificate that can't be taken"), "{said}");
+        let said = says(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType));
+        assert!(said.contains("does not speak TLS"), "{said}");
     }
 }
