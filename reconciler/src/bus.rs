@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use chiffon_link::amqp::management::Management;
+use chiffon_link::amqp::management::{Management, agent_url};
 use chiffon_link::amqp::{AmqpHub, Server, Settings};
 use chiffon_link::{Hub, Limits, LocalHub, Signer, read_secret, write_secret};
-use chiffon_schemas::AmqpSpec;
+use chiffon_schemas::{AmqpSpec, Name};
 
 use crate::config::Config;
 use crate::home::Home;
@@ -53,6 +53,20 @@ pub fn server(home: &Home, spec: &AmqpSpec) -> Result<Server> {
     Server::of(spec, home.folder()).context("`bus.amqp` in chiffon.yaml")
 }
 
+/// The broker as an agent reaches it, with the agent's own user: its address, and what the agent makes of it.
+///
+/// # Errors
+/// The agent would refuse it: it is no address, or leaves its machine in the clear (S14).
+pub fn server_for(agent: &Name, config: &Config, spec: &AmqpSpec) -> Result<(String, Server)> {
+    let (setting, url) = match &config.spec.bus.for_agents.amqp_url {
+        Some(url) => ("`bus.for_agents.amqp_url` in chiffon.yaml", url),
+        None => ("`bus.amqp.url` in chiffon.yaml", &spec.url),
+    };
+    let url = agent_url(url, agent).context(setting)?;
+    let server = Server::new(&url, "", None, spec.insecure_tls).context(setting)?;
+    Ok((url, server))
+}
+
 /// The broker's management that the configuration names, and the virtual host that is ours.
 ///
 /// # Errors
@@ -72,12 +86,23 @@ pub fn management(home: &Home, config: &Config) -> Result<(Management, AmqpSpec)
 /// # Errors
 /// The file can't be read or written, others can read it, or it holds no key.
 pub fn signer(home: &Home) -> Result<Signer> {
-    let path = home.signing_key();
-    if path.exists() {
-        let text = read_secret(&path).context("reading the key that orders are signed with")?;
-        return Signer::parse(&text).with_context(|| format!("reading {}", path.display()));
+    if let Some(signer) = known_signer(home)? {
+        return Ok(signer);
     }
     let signer = Signer::generate().context("making the key that orders are signed with")?;
-    write_secret(&path, &signer.secret()).context("keeping the key that orders are signed with")?;
+    write_secret(&home.signing_key(), &signer.secret()).context("keeping the key that orders are signed with")?;
     Ok(signer)
+}
+
+/// What the reconciler signs with, where it was made.
+///
+/// # Errors
+/// The file can't be read, others can read it, or it holds no key.
+pub fn known_signer(home: &Home) -> Result<Option<Signer>> {
+    let path = home.signing_key();
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = read_secret(&path).context("reading the key that orders are signed with")?;
+    Signer::parse(&text).map(Some).with_context(|| format!("reading {}", path.display()))
 }

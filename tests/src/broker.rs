@@ -44,6 +44,13 @@ pub(crate) fn get(address: &str, path: &str, line: &str) -> Option<String> {
     Some(page)
 }
 
+impl Broker {
+    /// `http://ADMIN@HOST:PORT`, without a password.
+    pub fn management(&self) -> &str {
+        &self.management
+    }
+}
+
 impl Bed {
     /// Has its agents on the test run's broker from now on, in a virtual host of its own, and answers over HTTP.
     pub fn join_broker(&self) -> Broker {

@@ -1,7 +1,7 @@
 //! `chiffon agent`: makes places on the broker for agents, lists them, and takes them away.
 
 use anyhow::{Context, Result, bail};
-use chiffon_link::amqp::management::{PasswordHash, agent_url};
+use chiffon_link::amqp::management::PasswordHash;
 use chiffon_link::{Token, amqp::Server};
 use chiffon_requests::{FilePolicy, GitUrl};
 use chiffon_schemas::{AmqpSpec, Credentials, InfraSource, Name, Timestamp};
@@ -115,10 +115,10 @@ fn credentials(name: &Name, password: &str, amqp: &AmqpSpec, desk: &Desk) -> Res
     };
     // A path means nothing on another machine.
     let elsewhere = |url: &String| GitUrl::parse(url, FilePolicy::Refuse).is_ok();
-    let broker = for_agents.amqp_url.as_ref().unwrap_or(&amqp.url);
+    let (amqp_url, _) = crate::bus::server_for(name, &desk.config, amqp)?;
     Ok(Credentials {
         agent: name.clone(),
-        amqp_url: agent_url(broker, name).context("`bus.for_agents.amqp_url` in chiffon.yaml")?,
+        amqp_url,
         password: password.to_owned(),
         ca,
         insecure_tls: amqp.insecure_tls,

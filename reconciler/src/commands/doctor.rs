@@ -1,11 +1,13 @@
 //! `chiffon doctor`: checks that everything Chiffon needs is there, and says the way out where it is not.
 
+mod bus;
+mod lines;
+
 use std::os::unix::fs::PermissionsExt;
 
 use anyhow::Result;
-use chiffon_link::amqp;
 use chiffon_requests::{RefName, Repo};
-use chiffon_schemas::{AmqpSpec, Oid};
+use chiffon_schemas::Oid;
 use serde::Serialize;
 
 use super::Exit;
@@ -40,7 +42,8 @@ fn bad(what: &'static str, found: impl Into<String>, fix: impl Into<String>) -> 
     Check { what, ok: false, found: lines.join("; "), fix: Some(fix.into()) }
 }
 
-/// Looks at everything once; changes nothing but the mirror.
+/// Looks at everything once; changes nothing but the mirror, and opens the database as every command does: its schema is
+/// brought up to date.
 ///
 /// # Errors
 /// Never for what it finds: that is in the list, and exit status 3.
@@ -83,10 +86,13 @@ async fn with_config(home: &Home, environment: &Environment, config: &Config) ->
     ];
     match &config.spec.bus.amqp {
         // Agents elsewhere have a doctor of their own.
-        Some(spec) => checks.extend(broker(home, spec).await),
+        Some(spec) => checks.extend(bus::checks(home, config, spec).await),
         None => checks.extend([ansible(home, environment, config), vault(config, &mirror)]),
     }
-    checks.extend(database_line(home, config));
+    checks.extend(lines::database(home, config));
+    if let Some(spec) = &config.spec.web {
+        checks.push(lines::web(home, spec).await);
+    }
     checks
 }
 
@@ -180,58 +186,8 @@ async fn database(home: &Home, config: &Config) -> Check {
             Ok(agents) => good(what, format!("{name} ({} agents known)", agents.len())),
             Err(error) => bad(what, super::chain(&error), fix),
         },
-        Err(error) => bad(what, format!("{error:#}"), fix),
+        Err(error) => bad(what, super::chain(error.as_ref()), fix),
     }
-}
-
-/// Whether the line to the database can be listened to (S14).
-fn database_line(home: &Home, config: &Config) -> Option<Check> {
-    let what = "line to the database";
-    let spec = config.spec.store.postgres.as_ref()?;
-    let remote = crate::store::server(home, spec).map(|server| server.is_remote());
-    Some(match remote {
-        Ok(Ok(true)) if spec.insecure_tls => bad(
-            what,
-            "insecure: whoever sits between may read and change everything",
-            "give the server a certificate and take `insecure_tls` out of chiffon.yaml",
-        ),
-        Ok(Ok(true)) => good(what, "TLS, and the server's certificate is verified"),
-        Ok(Ok(false)) => good(what, "does not leave this machine"),
-        Ok(Err(error)) => bad(what, super::chain(&error), "mend `store.postgres.url` in chiffon.yaml"),
-        Err(error) => bad(what, format!("{error:#}"), "mend `store.postgres.password_file` in chiffon.yaml"),
-    })
-}
-
-/// The broker, the line to it (S14), and the key that agents believe.
-async fn broker(home: &Home, spec: &AmqpSpec) -> Vec<Check> {
-    let (what, line, key) = ("broker", "line to the broker", "signing key");
-    let key = match crate::bus::signer(home) {
-        Ok(signer) => good(key, format!("agents believe what {} signed", signer.verifier())),
-        Err(error) => {
-            bad(key, format!("{error:#}"), "put the key back from a copy; with another one all agents enrol again")
-        }
-    };
-    let server = match crate::bus::server(home, spec) {
-        Ok(server) => server,
-        Err(error) => {
-            let fix = "mend `bus.amqp` in chiffon.yaml; `chiffon broker setup` makes what is missing";
-            return vec![bad(what, format!("{error:#}"), fix), key];
-        }
-    };
-    let reached = match amqp::probe(&server).await {
-        Ok(()) => good(what, format!("{server} takes `{}`", server.user())),
-        Err(reason) => bad(what, reason, "see that the broker runs, then `chiffon broker setup`"),
-    };
-    let line = match (server.is_remote(), server.is_encrypted()) {
-        (false, _) => good(line, "does not leave this machine"),
-        (true, true) => good(line, "TLS, and the broker's certificate is verified"),
-        (true, false) => bad(
-            line,
-            "insecure: whoever sits between reads everything",
-            "give the broker a certificate and take `insecure_tls` out of chiffon.yaml",
-        ),
-    };
-    vec![reached, line, key]
 }
 
 fn ansible(home: &Home, environment: &Environment, config: &Config) -> Check {

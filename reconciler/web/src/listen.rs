@@ -64,6 +64,22 @@ impl Listen {
         Ok(Self { address, tls })
     }
 
+    /// Whether the certificate and its key can be used, where they are named.
+    ///
+    /// # Errors
+    /// [`BadListen::Certificate`].
+    pub async fn check_certificate(&self) -> Result<(), BadListen> {
+        self.tls().await.map(drop)
+    }
+
+    /// Whether the system would let somebody listen here.
+    ///
+    /// # Errors
+    /// [`BadListen::Taken`].
+    pub fn check_address(&self) -> Result<(), BadListen> {
+        self.bind().map(drop)
+    }
+
     pub(crate) fn bind(&self) -> Result<TcpListener, BadListen> {
         let socket = TcpListener::bind(self.address).map_err(|source| self.failed(source))?;
         socket.set_nonblocking(true).map_err(|source| self.failed(source))?;

@@ -5,6 +5,16 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use chiffon_tests::{Bed, Merge};
 
+/// Puts other text into the home's configuration; what it was.
+#[track_caller]
+fn replace(bed: &Bed, old: &str, new: &str) -> String {
+    let path = bed.home().join("chiffon.yaml");
+    let before = fs::read_to_string(&path).unwrap();
+    assert!(before.contains(old), "{before}");
+    fs::write(path, before.replace(old, new)).unwrap();
+    before
+}
+
 #[test]
 fn the_story_is_the_same_with_an_agent_on_a_broker() {
     let bed = Bed::new();
@@ -55,10 +65,51 @@ fn a_token_is_good_until_its_enrolment_is_done() {
 }
 
 #[test]
+fn what_an_agent_would_refuse_is_refused_when_it_is_invited() {
+    let bed = Bed::new();
+    bed.join_broker();
+    let before =
+        replace(&bed, "    management:\n", "    for_agents: {amqp_url: 'amqp://broker.lan/v'}\n    management:\n");
+    let said = bed.chiffon(&["agent", "invite", "nas01"]).ends(1).err;
+    assert!(said.contains("`bus.for_agents.amqp_url`") && said.contains("in the clear"), "{said}");
+    assert_eq!(bed.chiffon(&["agent", "list", "--json"]).ends(0).json()["agents"], serde_json::json!([]));
+    let said = bed.chiffon(&["doctor"]).ends(3).out;
+    assert!(said.contains("FAIL line from agents to the broker: `bus.for_agents.amqp_url`"), "{said}");
+    replace(&bed, "password_file: broker-password", "password_file: broker-password\n      insecure_tls: true");
+    let said = bed.chiffon(&["doctor"]).ends(3).out;
+    assert!(said.contains("FAIL line from agents to the broker: insecure"), "{said}");
+    bed.chiffon(&["agent", "invite", "nas01"]).ends(0);
+    fs::write(bed.home().join("chiffon.yaml"), before).unwrap();
+    bed.chiffon(&["doctor"]).ends(0);
+}
+
+#[test]
+fn s14_doctor_shows_an_insecure_line_to_the_management() {
+    let bed = Bed::new();
+    let broker = bed.join_broker();
+    replace(&bed, "management-password", "management-password\n      insecure_tls: true");
+    bed.chiffon(&["doctor"]).ends(0);
+    replace(&bed, broker.management(), "http://admin@broker.lan:15672");
+    let said = bed.chiffon(&["doctor"]).ends(3).out;
+    assert!(said.contains("FAIL line to the broker's management: insecure"), "{said}");
+}
+
+#[test]
 fn a_management_that_does_not_take_the_user_says_what_to_look_at() {
     let bed = Bed::new();
     bed.join_broker();
     fs::write(bed.home().join("management-password"), "wrong").unwrap();
     let said = bed.chiffon(&["broker", "setup"]).ends(1).err;
     assert!(said.contains("`password_file`") && said.contains("tag administrator"), "{said}");
+}
+
+#[test]
+fn doctor_makes_no_signing_key() {
+    let bed = Bed::new();
+    bed.join_broker();
+    let key = bed.home().join("state/signing-key");
+    fs::remove_file(&key).unwrap();
+    let said = bed.chiffon(&["doctor"]).ends(3).out;
+    assert!(said.contains("FAIL signing key: ") && said.contains("`chiffon broker setup` makes it"), "{said}");
+    assert!(!key.exists());
 }

@@ -270,6 +270,28 @@ fn doctor_names_a_cause_in_one_line() {
 }
 
 #[test]
+fn doctor_finds_what_would_keep_up_from_answering() {
+    let bed = Bed::new();
+    let config = bed.home().join("chiffon.yaml");
+    let text = fs::read_to_string(&config).unwrap();
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = other.local_addr().unwrap();
+    for (web, part) in [
+        ("{listen: '0.0.0.0:0', tls: {cert_file: nowhere.pem, key_file: key.pem}}", "nowhere.pem"),
+        ("{listen: '0.0.0.0:0'}", "is reached by other machines"),
+        ("{listen: here}", "`here` is no address to listen on"),
+        (&format!("{{listen: '{taken}'}}"), "can't listen on 127.0.0.1"),
+    ] {
+        fs::write(&config, format!("{text}  web: {web}\n")).unwrap();
+        let (wrong, said) = doctor(&bed);
+        assert_eq!(wrong.keys().collect::<Vec<_>>(), ["web"], "{web}");
+        says_in_one_line(&said, "web", part);
+    }
+    fs::write(&config, format!("{text}  web: {{listen: '127.0.0.1:0'}}\n")).unwrap();
+    assert_eq!(doctor(&bed).0, BTreeMap::new());
+}
+
+#[test]
 fn doctor_finds_a_mistake_in_the_configuration() {
     let bed = Bed::new();
     let config = bed.home().join("chiffon.yaml");
