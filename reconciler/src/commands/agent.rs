@@ -137,10 +137,15 @@ async fn revoke(name: &Name, desk: &Desk, output: &Output) -> Result<Exit> {
     // First the store, so that the reconciler makes no queue for it again; its credentials end with its user.
     let revoked = desk.store.revoke(name, environment::now()).await?;
     desk.home.touch_wake()?;
-    management.remove_agent(server.vhost(), name).await?;
+    management.remove_agent(server.vhost(), name).await.with_context(|| {
+        format!(
+            "{name} is revoked here and not yet on the broker, which takes its credentials until then: say `chiffon agent \
+             revoke {name}` again once its management answers"
+        )
+    })?;
     output.result(&json!({ "agent": name, "revoked": revoked }), || {
-        let words = if revoked { "is sent away: its credentials have ended" } else { "had been sent away before" };
-        format!("{name} {words}")
+        let words = if revoked { "is" } else { "had been" };
+        format!("{name} {words} sent away: its credentials have ended")
     });
     Ok(Exit::Done)
 }

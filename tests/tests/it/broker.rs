@@ -1,6 +1,7 @@
 //! Agents in processes of their own, over a real broker.
 
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 
 use chiffon_tests::{Bed, Merge};
@@ -13,6 +14,11 @@ fn replace(bed: &Bed, old: &str, new: &str) -> String {
     assert!(before.contains(old), "{before}");
     fs::write(path, before.replace(old, new)).unwrap();
     before
+}
+
+/// A port that nobody listens at.
+fn closed() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
 #[test]
@@ -92,6 +98,24 @@ fn s14_doctor_shows_an_insecure_line_to_the_management() {
     replace(&bed, broker.management(), "http://admin@broker.lan:15672");
     let said = bed.chiffon(&["doctor"]).ends(3).out;
     assert!(said.contains("FAIL line to the broker's management: insecure"), "{said}");
+}
+
+#[test]
+fn a_revocation_that_the_broker_did_not_hear_is_said_again() {
+    let bed = Bed::new();
+    let broker = bed.join_broker();
+    let up = bed.up();
+    bed.enrol("nas01");
+    let before = replace(&bed, broker.management(), &format!("http://guest@{}", closed()));
+    let said = bed.chiffon(&["agent", "revoke", "nas01"]).ends(1).err;
+    assert!(said.contains("say `chiffon agent revoke nas01` again"), "{said}");
+    bed.agent("nas01", &["doctor"]).ends(0);
+    fs::write(bed.home().join("chiffon.yaml"), before).unwrap();
+    bed.chiffon(&["agent", "revoke", "nas01"]).ends(0);
+    let said = bed.agent("nas01", &["doctor"]).ends(3).out;
+    assert!(said.contains("does not take the user"), "{said}");
+    up.signal("TERM");
+    assert_eq!(up.end(), 0);
 }
 
 #[test]
