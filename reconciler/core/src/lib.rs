@@ -16,4 +16,4 @@ pub use decide::{
 };
 pub use gate::{Approval, Verdict, gate, refused_name, refused_value, touched_hosts, touches};
 pub use policy::Policy;
-pub use state::{PlanningReason, State, Waiting, online_agent, open_offer, state, waiting};
+pub use state::{PlanningReason, State, Waiting, ansible_core, online_agent, open_offer, state, waiting};

@@ -225,6 +225,14 @@ pub fn online_agent<'a>(world: &'a World, run: &Run) -> Option<&'a Name> {
     online.min_by_key(|(name, agent)| cost(name, agent)).map(|(name, _)| name)
 }
 
+/// The ansible-core to make a plan for: what an agent would run, one that was heard of lately before others; the first by
+/// name. `None` where no agent has said its own.
+pub fn ansible_core(world: &World) -> Option<&str> {
+    let known = world.agents.iter().filter_map(|(name, agent)| Some((name, agent.ansible_core.as_deref()?)));
+    // Of equal ones the first is taken: names are sorted.
+    known.min_by_key(|(name, _)| !is_online(world, name)).map(|(_, version)| version)
+}
+
 /// Whether an agent was heard of lately.
 pub(crate) fn is_online(world: &World, agent: &Name) -> bool {
     let silence = i64::from(world.policy.agent_silence_secs);

@@ -248,10 +248,9 @@ fn question(question: chiffon_planner::Question) -> Question {
     Question { id: question.id, text: question.text, choices }
 }
 
-/// The ansible-core that plans are made for: what the agents that were heard of would run.
+/// The ansible-core that plans are made for, without what is patched in it.
 fn tools(world: &World) -> Tools {
-    let full = world.agents.values().find_map(|agent| agent.ansible_core.clone());
-    let minor = full.as_deref().and_then(|version| {
+    let minor = chiffon_core::ansible_core(world).and_then(|version| {
         let mut parts = version.split('.');
         Some(format!("{}.{}", parts.next()?, parts.next()?))
     });

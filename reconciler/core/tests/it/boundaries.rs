@@ -1,8 +1,8 @@
 //! Moments at which an answer changes, to the second, and when to look again.
 
 use chiffon_core::facts::RefusalReason;
-use chiffon_core::{Action, Freshness, PlanningReason, State, retry_refused};
-use chiffon_schemas::{RunState, Timestamp};
+use chiffon_core::{Action, Freshness, PlanningReason, State, ansible_core, retry_refused};
+use chiffon_schemas::{BootId, RunState, Timestamp};
 
 use crate::model::Model;
 use crate::plans::name;
@@ -141,4 +141,23 @@ fn what_somebody_should_look_at_is_told_from_what_goes_on_by_itself() {
     for state in [State::Proposed, State::Queued, State::Running, State::Succeeded, State::Rejected, State::Cancelled] {
         assert!(!attention(&state), "{state:?}");
     }
+}
+
+#[test]
+fn a_plan_is_made_for_what_an_agent_that_is_there_would_run() {
+    let mut model = Model::default();
+    model.world.agents.clear();
+    assert_eq!(ansible_core(&model.world), None);
+    model.lives(BootId::parse(format!("{:026}", 7)).unwrap());
+    let silence = i64::from(model.world.policy.agent_silence_secs);
+    let mut known = model.world.agents.values().next().unwrap().clone();
+    for (agent, version) in [("a", "2.14.1"), ("b", "2.19.3"), ("c", "2.20.0")] {
+        known.ansible_core = Some(version.to_owned());
+        model.world.agents.insert(name(agent), known.clone());
+    }
+    assert_eq!(ansible_core(&model.world), Some("2.14.1"), "of equal ones the first by name, and none without one");
+    model.world.now = model.world.now.plus_secs(silence + 1);
+    assert_eq!(ansible_core(&model.world), Some("2.14.1"), "of silent ones too");
+    model.world.agents.get_mut(&name("b")).unwrap().heard = model.world.now;
+    assert_eq!(ansible_core(&model.world), Some("2.19.3"));
 }
