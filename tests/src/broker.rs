@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use base64::Engine as _;
+
 use crate::{Background, Bed, Said, Service, ansible_playbook, chiffon_agent, root};
 
 /// Virtual hosts made by this process so far.
@@ -48,6 +50,31 @@ impl Broker {
     /// `http://ADMIN@HOST:PORT`, without a password.
     pub fn management(&self) -> &str {
         &self.management
+    }
+
+    /// Sends as an agent what nobody can read. A `chiffon up` must have been on the broker.
+    ///
+    /// # Panics
+    /// The broker did not deliver it.
+    pub fn say_nonsense(&self, agent: &str) {
+        let [_, admin, password, place] = parts(&variable("CHIFFON_TEST_AMQP_MANAGEMENT_URL"));
+        let who = base64::engine::general_purpose::STANDARD.encode(format!("{admin}:{password}"));
+        let message = serde_json::json!({
+            "properties": {}, "routing_key": agent, "payload": "nonsense", "payload_encoding": "string",
+        })
+        .to_string();
+        let mut line = TcpStream::connect(&place).unwrap();
+        let path = format!("/api/exchanges/{}/chiffon.v1.reports/publish", self.vhost);
+        write!(
+            line,
+            "POST {path} HTTP/1.1\r\nHost: {place}\r\nAuthorization: Basic {who}\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{message}",
+            message.len()
+        )
+        .unwrap();
+        let mut reply = String::new();
+        line.read_to_string(&mut reply).unwrap();
+        assert!(reply.contains(r#""routed":true"#), "{reply}");
     }
 }
 

@@ -154,6 +154,32 @@ fn questions(keys: &mut Keys) {
     keys.run("plan", &bed, &["plan", "kuma"], 0);
 }
 
+/// A broker, and the places of agents on it.
+fn agents(keys: &mut Keys) {
+    let bed = Bed::new();
+    let broker = bed.join_broker();
+    keys.run("broker setup", &bed, &["broker", "setup"], 0);
+    keys.run("agent invite", &bed, &["agent", "invite", "nas01"], 0);
+    keys.run("agent rotate", &bed, &["agent", "rotate", "nas01"], 0);
+    keys.run("agent list", &bed, &["agent", "list"], 0);
+    keys.run("agent revoke", &bed, &["agent", "revoke", "nas01"], 0);
+    let mut up = bed.up();
+    up.wait_for("the bus works");
+    broker.say_nonsense("nas01");
+    up.wait_for("error: a message of the bus was put aside (nas01): ");
+    assert!(up.seen().last().unwrap().ends_with("; `chiffon parked` shows them all"), "{:?}", up.seen());
+    let invited = bed.chiffon(&["agent", "invite", "nas02", "--json"]).ends(0).json();
+    let (url, token) = (invited["url"].as_str().unwrap(), invited["token"].as_str().unwrap());
+    let (requests, infra) = (bed.requests(), &bed.infra.folder);
+    let mut enrol = vec!["--json", "enrol", url, token, "--requests", requests.to_str().unwrap()];
+    enrol.extend(["--infra", infra.to_str().unwrap(), "--ansible-playbook", "/nowhere/ansible-playbook"]);
+    keys.add("chiffon-agent enrol", &bed.agent("nas02", &enrol).ends(0).json());
+    keys.add("chiffon-agent doctor", &bed.agent("nas02", &["--json", "doctor"]).ends(3).json());
+    up.signal("TERM");
+    up.end();
+    keys.run("parked", &bed, &["parked"], 3);
+}
+
 /// What a person with access to the machine can bring to main past the hooks.
 fn refused(keys: &mut Keys) {
     let bed = Bed::new();
@@ -178,6 +204,7 @@ fn every_command_has_json_with_stable_keys() {
     runs(&mut keys, &bed);
     questions(&mut keys);
     refused(&mut keys);
+    agents(&mut keys);
     let found = keys.text();
     let golden = include_str!("keys.txt");
     if found != golden {
