@@ -200,7 +200,9 @@ async fn r5_signs_of_life_fill_nothing() {
     let vhost = broker.vhost().await;
     let one = name("one");
     hub_of(&broker, &vhost, &[&one]).await.close();
-    let link = AmqpLink::new(broker.server(&vhost), settings(), one.clone(), signer().verifier());
+    // A busy machine connects late.
+    let patient = chiffon_link::amqp::Settings { blocked_after: std::time::Duration::from_secs(10), ..settings() };
+    let link = AmqpLink::new(broker.server(&vhost), patient, one.clone(), signer().verifier());
     for _ in 0..100 {
         link.send(&heartbeat(&one)).await.unwrap();
     }
