@@ -14,6 +14,7 @@ use chiffon_link::{Delivery, Hub};
 use chiffon_schemas::crash::crash_point;
 use chiffon_schemas::{FromAgent, Name, Timestamp};
 use chiffon_store::{Leading, Store};
+use chiffon_web::Turn;
 use notify::Watcher;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -261,7 +262,7 @@ impl Loop<'_> {
                 continue;
             }
             look_again = self.tick().await?;
-            if !options.once && !std::mem::replace(&mut said_ready, true) {
+            if !options.once && self.last_error.is_none() && !std::mem::replace(&mut said_ready, true) {
                 self.reporter.ready();
             }
             if self.is_over(options).await? {
@@ -309,7 +310,11 @@ impl Loop<'_> {
     /// Goes on leading; ends where another one leads by now.
     async fn lead(&mut self) -> Result<()> {
         match self.leader.renew().await {
-            Ok(Leading::Ours) => Ok(()),
+            Ok(Leading::Ours) => {
+                self.watched.looped(Turn::Lease);
+                self.watched.queues(&*self.hub).await;
+                Ok(())
+            }
             Ok(Leading::Theirs(name)) => bail!("another reconciler has taken over: {name}"),
             Err(chiffon_store::Error::Deposed) => bail!("another reconciler had taken over in the meantime"),
             // Not renewed, it lasts a while yet; whatever is changed after that is refused.
@@ -341,6 +346,7 @@ impl Loop<'_> {
         if let Err(error) = self.driver.fetched(fetched).await {
             self.complain(&error);
         }
+        self.watched.looped(Turn::Fetch);
         self.fetching.ended(poll, self.driver);
     }
 

@@ -123,8 +123,20 @@ pub trait Hub: Send + Sync + 'static {
     /// Why nothing goes over the bus just now, in words, and each change of that; `None` where all is well.
     fn trouble(&self) -> watch::Receiver<Option<String>>;
 
+    /// How many messages wait in each queue, for those who watch; empty where the bus can't say now.
+    async fn depths(&self) -> Vec<Depth>;
+
     /// Makes these agents known to the bus, and no others: nothing is sent to the rest.
     async fn admit(&self, agents: &BTreeSet<Name>);
+}
+
+/// How full a queue of the bus is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Depth {
+    /// The queue.
+    pub queue: String,
+    /// Messages that wait in it for a receiver.
+    pub messages: u64,
 }
 
 /// A message that waits to be acknowledged. Dropped without that, it is delivered again.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use chiffon_schemas::{FromAgent, Name, ToAgent};
 use tokio::sync::{Notify, watch};
 
-use crate::{Delivery, Direction, Error, Hub, KeyError, Link, Parked, Receipt, Signer, Verifier, wire};
+use crate::{Delivery, Depth, Direction, Error, Hub, KeyError, Link, Parked, Receipt, Signer, Verifier, wire};
 
 /// How many messages are kept aside for a person; beyond that the oldest goes, with a line in the log.
 const MAX_PARKED: usize = 256;
@@ -168,6 +168,16 @@ impl Hub for LocalHub {
         let Some(parked) = lock(&self.bus.parked).pop_front() else { return Ok(None) };
         let receipt = ParkedReceipt { bus: Arc::clone(&self.bus), parked: Some(parked.clone()) };
         Ok(Some(Delivery::new(parked, 1, Box::new(receipt))))
+    }
+
+    async fn depths(&self) -> Vec<Depth> {
+        let depth = |queue: String, of: &Queue| Depth {
+            queue,
+            messages: u64::try_from(lock(&of.state).waiting.len()).unwrap_or(u64::MAX),
+        };
+        let mut depths = vec![depth("reports".to_owned(), &self.bus.to_hub)];
+        depths.extend(lock(&self.bus.agents).iter().map(|(agent, queue)| depth(format!("work.{agent}"), queue)));
+        depths
     }
 
     fn trouble(&self) -> watch::Receiver<Option<String>> {

@@ -5,9 +5,10 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, Result};
 use chiffon_core::State;
+use chiffon_link::Hub;
 use chiffon_schemas::{Direction, Name};
 use chiffon_store::{RepositoryId, Store};
-use chiffon_web::{Context, Health, Listen, Metrics, Part, Web};
+use chiffon_web::{Context, Health, Listen, Metrics, Part, Turn, Web};
 use tokio::time::Instant;
 
 use crate::config::Config;
@@ -78,8 +79,10 @@ impl Watched {
     pub fn ticked(&self, began: Instant, tick: &Tick, infra: Option<String>) {
         let (health, metrics) = (&self.context.health, &self.context.metrics);
         health.set(Part::FirstTick, None);
+        health.set(Part::Work, None);
         health.set(Part::Store, None);
         health.set(Part::Infra, infra);
+        metrics.turned(Turn::Look);
         metrics.ticked(began.elapsed().as_secs_f64(), tick.actions);
         metrics.carried(Direction::ToAgent, tick.sent);
     }
@@ -87,8 +90,20 @@ impl Watched {
     /// Something failed and was said.
     pub fn failed(&self, error: &crate::driver::Error) {
         self.context.metrics.failed();
-        if let crate::driver::Error::Store(error) = error {
-            self.context.health.set(Part::Store, Some(crate::commands::chain(error)));
+        let part = if matches!(error, crate::driver::Error::Store(_)) { Part::Store } else { Part::Work };
+        self.context.health.set(part, Some(crate::commands::chain(error)));
+    }
+
+    /// The lease was renewed, or the infra repository fetched.
+    pub fn looped(&self, of: Turn) {
+        self.context.metrics.turned(of);
+    }
+
+    /// How full the queues of the bus are; asked for only where somebody can see it.
+    pub async fn queues(&self, hub: &dyn Hub) {
+        if self.web.is_some() {
+            let depths = hub.depths().await.into_iter().map(|depth| (depth.queue, depth.messages));
+            self.context.metrics.wait(depths.collect());
         }
     }
 

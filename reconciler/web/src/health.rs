@@ -14,6 +14,9 @@ use crate::Context;
 /// The loop turns at least once a poll; one that did not for so long hangs.
 const HANGS_AFTER: Duration = Duration::from_secs(300);
 
+/// How long the store may take to answer, for whoever asks how it stands.
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
 /// What must be there before anything can be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
@@ -25,6 +28,8 @@ pub enum Part {
     Bus,
     /// The infra repository was read.
     Infra,
+    /// The last look at everything came to its end.
+    Work,
     /// The first tick is done.
     FirstTick,
 }
@@ -37,6 +42,7 @@ impl Part {
             Self::Leader => "leader",
             Self::Bus => "bus",
             Self::Infra => "infra",
+            Self::Work => "work",
             Self::FirstTick => "first-tick",
         }
     }
@@ -106,9 +112,23 @@ pub(crate) async fn livez(State(context): State<Context>) -> (StatusCode, Json<V
 
 /// `GET /readyz`: 200 once everything is there; else 503, and what is missing.
 pub(crate) async fn readyz(State(context): State<Context>) -> (StatusCode, Json<Value>) {
-    let missing = context.health.missing();
+    let missing = missing(&context).await;
     let list: Vec<Value> = missing.iter().map(|(part, why)| json!({ "what": part.as_str(), "why": why })).collect();
     (status(missing.is_empty()), Json(json!({ "ready": missing.is_empty(), "missing": list })))
+}
+
+/// What is missing now: what the loop knows, and whether the store answers this very moment.
+pub(crate) async fn missing(context: &Context) -> BTreeMap<Part, String> {
+    let mut missing = context.health.missing();
+    if let Some((store, repository)) = context.store.get().filter(|_| !missing.contains_key(&Part::Store)) {
+        let why = match tokio::time::timeout(ANSWER_WITHIN, store.cursor(*repository)).await {
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some(format!("it does not answer in {} s", ANSWER_WITHIN.as_secs())),
+        };
+        missing.extend(why.map(|why| (Part::Store, why)));
+    }
+    missing
 }
 
 fn status(good: bool) -> StatusCode {

@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 
 pub use health::{Health, Part};
 pub use listen::{BadListen, Listen, Tls};
-pub use metrics::Metrics;
+pub use metrics::{Metrics, Turn};
 
 /// The path that agents enrol at.
 pub const ENROLMENT_PATH: &str = "/v1/enrolments";

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use chiffon_schemas::{Direction, Name};
+use chiffon_core::facts::AgentFacts;
+use chiffon_schemas::{Direction, Name, Timestamp};
+use chiffon_store::Levels;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -14,8 +17,10 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use tokio::time::Instant;
 
 use crate::Context;
+use crate::health::{self, Part};
 
 /// Upper bounds of a tick's seconds: one that changes nothing takes a millisecond, one that plans some hundred.
 const TICK_SECONDS: [f64; 9] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0];
@@ -40,6 +45,37 @@ struct OfState {
     state: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfLoop {
+    r#loop: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfQueue {
+    queue: String,
+}
+
+/// A turn of something that goes on again and again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Turn {
+    /// A look at everything, whatever woke it.
+    Look,
+    /// The lease of who leads is renewed.
+    Lease,
+    /// The infra repository is fetched.
+    Fetch,
+}
+
+impl Turn {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Look => "look",
+            Self::Lease => "lease",
+            Self::Fetch => "fetch",
+        }
+    }
+}
+
 /// What the loop counts.
 #[derive(Debug)]
 pub struct Metrics {
@@ -47,7 +83,16 @@ pub struct Metrics {
     errors: Counter,
     actions: Counter,
     messages: Family<OfDirection, Counter>,
-    requests: std::sync::Mutex<BTreeMap<&'static str, i64>>,
+    turns: Family<OfLoop, Counter>,
+    sampled: Mutex<Sampled>,
+}
+
+/// What the loop said last.
+#[derive(Debug, Default)]
+struct Sampled {
+    requests: BTreeMap<&'static str, i64>,
+    queues: Vec<(String, u64)>,
+    turned: BTreeMap<Turn, Instant>,
 }
 
 impl Default for Metrics {
@@ -57,7 +102,8 @@ impl Default for Metrics {
             errors: Counter::default(),
             actions: Counter::default(),
             messages: Family::default(),
-            requests: std::sync::Mutex::default(),
+            turns: Family::default(),
+            sampled: Mutex::default(),
         }
     }
 }
@@ -81,7 +127,23 @@ impl Metrics {
 
     /// How many requests stand where.
     pub fn stand(&self, requests: BTreeMap<&'static str, i64>) {
-        *self.requests.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = requests;
+        self.sampled().requests = requests;
+    }
+
+    /// How many messages wait in each queue of the bus.
+    pub fn wait(&self, queues: Vec<(String, u64)>) {
+        self.sampled().queues = queues;
+    }
+
+    /// A loop has turned.
+    pub fn turned(&self, of: Turn) {
+        self.turns.get_or_create(&OfLoop { r#loop: of.as_str() }).inc();
+        self.sampled().turned.insert(of, Instant::now());
+    }
+
+    fn sampled(&self) -> MutexGuard<'_, Sampled> {
+        // Every change is complete before anything can panic.
+        self.sampled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Everything that is counted, in a registry of its own, so that what is read at this moment has a place in it.
@@ -91,13 +153,23 @@ impl Metrics {
         registry.register("errors", "What failed and was said", self.errors.clone());
         registry.register("actions", "Decisions that were carried out", self.actions.clone());
         registry.register("bus_messages", "Messages that went over the bus", self.messages.clone());
+        registry.register("loop_turns", "How often a loop has turned", self.turns.clone());
+        let sampled = self.sampled();
         let requests = Family::<OfState, Gauge>::default();
-        let stand = self.requests.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        for (state, count) in &*stand {
+        for (state, count) in &sampled.requests {
             requests.get_or_create(&OfState { state }).set(*count);
         }
-        drop(stand);
         registry.register("requests", "Requests by their state", requests);
+        let queues = Family::<OfQueue, Gauge>::default();
+        for (queue, messages) in &sampled.queues {
+            queues.get_or_create(&OfQueue { queue: queue.clone() }).set(i64::try_from(*messages).unwrap_or(i64::MAX));
+        }
+        registry.register("queue_messages", "Messages that wait in a queue of the bus", queues);
+        let idle = Family::<OfLoop, Gauge<f64, AtomicU64>>::default();
+        for (of, at) in &sampled.turned {
+            idle.get_or_create(&OfLoop { r#loop: of.as_str() }).set(at.elapsed().as_secs_f64());
+        }
+        registry.register("loop_idle_seconds", "How long ago a loop has turned", idle);
         registry
     }
 }
@@ -105,14 +177,19 @@ impl Metrics {
 pub(crate) async fn page(State(context): State<Context>) -> Response {
     let mut registry = context.metrics.registry();
     let missing = Family::<OfPart, Gauge>::default();
-    for part in context.health.missing().keys() {
+    let mut parts = health::missing(&context).await;
+    // What the loop counts is shown also while the store is away.
+    if !parts.contains_key(&Part::Store) {
+        match tokio::time::timeout(health::ANSWER_WITHIN, Held::read(&context)).await {
+            Ok(Ok(held)) => held.into_iter().for_each(|held| held.register(&mut registry, (context.now)())),
+            Ok(Err(error)) => drop(parts.insert(Part::Store, error.to_string())),
+            Err(_) => drop(parts.insert(Part::Store, "it does not answer in time".to_owned())),
+        }
+    }
+    for part in parts.keys() {
         missing.get_or_create(&OfPart { part: part.as_str() }).set(1);
     }
     registry.register("missing", "Parts that are missing; none where it is ready", missing);
-    if let Err(error) = of_store(&context, &mut registry).await {
-        tracing::warn!(%error, "metrics of the store can't be read");
-        return (StatusCode::SERVICE_UNAVAILABLE, "the store failed\n").into_response();
-    }
     let mut text = String::new();
     if encode(&mut text, &registry).is_err() {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
@@ -122,31 +199,42 @@ pub(crate) async fn page(State(context): State<Context>) -> Response {
 }
 
 /// What the store holds now.
-async fn of_store(context: &Context, registry: &mut Registry) -> Result<(), chiffon_store::Error> {
-    let Some((store, repository)) = context.store.get() else { return Ok(()) };
-    let now = (context.now)();
-    let levels = store.levels(*repository).await?;
-    let gauge = |registry: &mut Registry, name: &str, help: &str, value: u64| {
-        let gauge = Gauge::<i64>::default();
-        gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-        registry.register(name, help, gauge);
-    };
-    gauge(registry, "outbox_messages", "Messages that wait for the bus to take them", levels.outbox);
-    gauge(registry, "audit_events", "Events that wait to be on the audit branch", levels.unaudited);
-    gauge(registry, "parked_messages", "Messages that nobody could use", levels.parked);
-    gauge(registry, "locked_hosts", "Hosts that a run holds", levels.locks);
-    gauge(registry, "open_commands", "Commands of people that wait for an answer", levels.commands);
-    let attempts = Family::<OfState, Gauge>::default();
-    for (state, count) in &levels.attempts {
-        attempts.get_or_create(&OfState { state: state.as_str() }).set(i64::try_from(*count).unwrap_or(0));
+struct Held {
+    levels: Levels,
+    agents: BTreeMap<Name, AgentFacts>,
+}
+
+impl Held {
+    /// Reads it; `None` where the store is not open yet.
+    async fn read(context: &Context) -> Result<Option<Self>, chiffon_store::Error> {
+        let Some((store, repository)) = context.store.get() else { return Ok(None) };
+        Ok(Some(Self { levels: store.levels(*repository).await?, agents: store.agents().await? }))
     }
-    registry.register("attempts", "Attempts that are not over, by their state", attempts);
-    let silence = Family::<OfAgent, Gauge<f64, AtomicU64>>::default();
-    for (agent, facts) in store.agents().await? {
-        silence.get_or_create(&of_agent(&agent)).set((now.secs() - facts.heard.secs()).max(0) as f64);
+
+    fn register(self, registry: &mut Registry, now: Timestamp) {
+        let Self { levels, agents } = self;
+        gauge(registry, "outbox_messages", "Messages that wait for the bus to take them", levels.outbox);
+        gauge(registry, "audit_events", "Events that wait to be on the audit branch", levels.unaudited);
+        gauge(registry, "parked_messages", "Messages that nobody could use", levels.parked);
+        gauge(registry, "locked_hosts", "Hosts that a run holds", levels.locks);
+        gauge(registry, "open_commands", "Commands of people that wait for an answer", levels.commands);
+        let attempts = Family::<OfState, Gauge>::default();
+        for (state, count) in &levels.attempts {
+            attempts.get_or_create(&OfState { state: state.as_str() }).set(i64::try_from(*count).unwrap_or(0));
+        }
+        registry.register("attempts", "Attempts that are not over, by their state", attempts);
+        let silence = Family::<OfAgent, Gauge<f64, AtomicU64>>::default();
+        for (agent, facts) in agents {
+            silence.get_or_create(&of_agent(&agent)).set((now.secs() - facts.heard.secs()).max(0) as f64);
+        }
+        registry.register("agent_silence_seconds", "How long ago an agent was heard", silence);
     }
-    registry.register("agent_silence_seconds", "How long ago an agent was heard", silence);
-    Ok(())
+}
+
+fn gauge(registry: &mut Registry, name: &str, help: &str, value: u64) {
+    let gauge = Gauge::<i64>::default();
+    gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+    registry.register(name, help, gauge);
 }
 
 fn of_agent(agent: &Name) -> OfAgent {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chiffon_tests::{Background, Bed, Merge, Service};
+use chiffon_tests::{Background, Bed, Merge, Service, new_database_at};
 use serde_json::{Value, json};
 
 /// Patience of an agent's silence in these tests, in seconds; agents speak every second.
@@ -142,4 +142,55 @@ fn r5_a_broker_that_is_emptied_in_mid_run_is_set_up_again_and_loses_nothing() {
     assert!(said.contains("with the passwords they know: one"), "{said}");
     up.wait_for("the bus works");
     end(&bed, up, agent);
+}
+
+#[test]
+fn a_database_that_is_away_is_named_at_once() {
+    let mut database = Service::postgres();
+    let bed = Bed::new();
+    bed.keep_records_at(&new_database_at(database.address("CHIFFON_TEST_POSTGRES_URL")));
+    bed.configure("  web:\n    listen: 127.0.0.1:0\n");
+    let mut up = bed.up();
+    assert!(bed.page("/readyz").unwrap().starts_with("HTTP/1.1 200"));
+    assert_eq!(bed.metric("chiffon_outbox_messages"), Some(0.0));
+    database.cut();
+    let ready = bed.page("/readyz").unwrap();
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains(r#""what":"store""#), "{ready}");
+    assert_eq!(bed.metric("chiffon_missing{part=\"store\"}"), Some(1.0));
+    assert!(bed.metric("chiffon_loop_turns_total{loop=\"look\"}").is_some_and(|turns| turns >= 1.0));
+    bed.push_request("journal", "Deploy the journal");
+    up.wait_for("error: the store failed");
+    database.start();
+    up.wait_for("journal: proposed");
+    up.wait_until("it is ready again", Duration::from_secs(60), || {
+        bed.page("/readyz").unwrap().starts_with("HTTP/1.1 200")
+    });
+    up.signal("TERM");
+    assert_eq!(up.end(), 0);
+}
+
+#[test]
+fn what_stops_all_work_is_named_and_never_called_ready() {
+    let bed = Bed::new();
+    bed.configure("  web:\n    listen: 127.0.0.1:0\n");
+    let mut up = bed.up();
+    bed.push_request("journal", "Deploy the journal");
+    up.wait_for("journal: proposed");
+    let tip = bed.audit_tip();
+    bed.bare_git(&["update-ref", "refs/heads/chiffon/audit", "main"]);
+    bed.wake();
+    up.wait_for("error: the branch chiffon/audit");
+    let ready = bed.page("/readyz").unwrap();
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains(r#""what":"work""#), "{ready}");
+    up.signal("TERM");
+    assert_eq!(up.end(), 1, "it ends as it stood");
+    let mut up = Background::start(bed.command(&["--dir", "home", "up"]));
+    up.wait_for("error: the branch chiffon/audit");
+    bed.bare_git(&["update-ref", "refs/heads/chiffon/audit", &tip]);
+    bed.wake();
+    up.wait_for("ready");
+    let order: Vec<&String> = up.seen().iter().filter(|line| *line == "ready" || line.starts_with("error")).collect();
+    assert!(order[0].starts_with("error") && order.last().is_some_and(|line| *line == "ready"), "{order:?}");
+    up.signal("TERM");
+    assert_eq!(up.end(), 0);
 }

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use chiffon_tests::{Bed, Merge, root};
+use chiffon_tests::{Background, Bed, Merge, root};
 
 /// One request each, merged one way each: each runs exactly once.
 #[test]
@@ -48,6 +48,40 @@ fn the_sentence_of_the_demo_makes_exactly_the_files_of_the_oracle() {
     assert_eq!(changed, 0, "the second run changes nothing");
     let everything = bed.bare_git(&["log", "-p", "--all"]);
     assert!(!everything.contains("kuma-s3cret"), "a vaulted value is in git");
+}
+
+/// The same with reconciler, two agents, broker and database as separate processes, one agent killed in mid-run.
+#[test]
+fn the_sentence_of_the_demo_survives_an_agent_that_is_killed() {
+    let bed = Bed::homelab().on_postgres();
+    bed.join_broker();
+    bed.configure("  policy:\n    agent_silence_secs: 5\n");
+    let mut up = bed.up();
+    for agent in ["one", "two"] {
+        bed.enrol(agent);
+        bed.let_speak_often(agent);
+    }
+    let mut command = bed.agent_command("one", &["up"]);
+    command.env("CHIFFON_CRASH_AT", "agent-process-started");
+    let mut one = Background::start(command);
+    one.wait_for("ready");
+    bed.push_request("uptime-kuma", "Deploy Kuma Uptime to homelab and add existing portals to config");
+    up.wait_for("uptime-kuma: proposed");
+    bed.approve("uptime-kuma", Merge::Commit);
+    assert_eq!(one.end(), -1, "it is killed when its playbook has begun");
+    let two = bed.start_agent("two");
+    up.wait_for("uptime-kuma: lost: the agent one vanished in mid-step");
+    bed.chiffon(&["resolve", "uptime-kuma", "--retry"]).ends(0);
+    up.wait_for("uptime-kuma: succeeded");
+    let oracle = root().join("tests/fixtures/homelab-infra.oracle/kuma-config-update.txt");
+    assert_eq!(tree(&bed), std::fs::read_to_string(oracle).unwrap());
+    let page = bed.bare_git(&["show", "chiffon/audit:status/uptime-kuma.md"]);
+    assert!(page.starts_with("# uptime-kuma: succeeded\n"), "{page}");
+    assert_eq!(bed.count("attempt-lost"), 1, "and it is remembered: {:?}", bed.kinds());
+    for program in [two, up] {
+        program.signal("TERM");
+        assert_eq!(program.end(), 0);
+    }
 }
 
 fn tree(bed: &Bed) -> String {

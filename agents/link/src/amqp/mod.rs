@@ -22,7 +22,7 @@ use lapin::types::FieldTable;
 use lapin::{BasicProperties, Confirmation};
 use tokio::sync::watch;
 
-use crate::{Delivery, Direction, Error, Hub, Link, Parked, Receipt, Signer, Verifier, wire};
+use crate::{Delivery, Depth, Direction, Error, Hub, Link, Parked, Receipt, Signer, Verifier, wire};
 use inbox::Item;
 use session::{End, Live, Shared, supervise};
 use topology::short;
@@ -179,6 +179,15 @@ impl Hub for AmqpHub {
 
     fn trouble(&self) -> watch::Receiver<Option<String>> {
         self.bus.shared.trouble.subscribe()
+    }
+
+    /// A queue that somebody deleted ends the session, and the next one makes it anew.
+    async fn depths(&self) -> Vec<Depth> {
+        let live = self.bus.shared.live.borrow().clone();
+        let Some(live) = live.filter(|_| self.bus.shared.trouble.borrow().is_none()) else { return Vec::new() };
+        let agents: Vec<String> = self.bus.shared.agents().iter().map(topology::work_queue).collect();
+        let depths = topology::depths(&live.control, agents);
+        tokio::time::timeout(ANSWER_WITHIN, depths).await.unwrap_or_default()
     }
 
     /// Those that are new get their queues now, or as soon as the broker is there. The queues of the others stay until

@@ -16,6 +16,8 @@ use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptio
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, ExchangeKind};
 
+use crate::Depth;
+
 /// To agents; the key is the agent.
 pub const WORK: &str = "chiffon.v1.work";
 /// From agents; the key is the agent, as its permissions demand.
@@ -97,6 +99,18 @@ pub async fn declare_agent(channel: &Channel, agent: &Name, bounds: Bounds) -> l
     let name = work_queue(agent);
     queue(channel, &name, bounded(bounds.work)).await?;
     bind(channel, &name, WORK, agent.as_str()).await
+}
+
+/// How many messages wait in each queue.
+pub async fn depths(channel: &Channel, agents: Vec<String>) -> Vec<Depth> {
+    let ours = [REPORTS_QUEUE, LIVE_QUEUE, PARKED_QUEUE].map(str::to_owned);
+    let mut depths = Vec::new();
+    for queue in ours.into_iter().chain(agents) {
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let Ok(found) = channel.queue_declare(short(&queue), options, FieldTable::default()).await else { break };
+        depths.push(Depth { queue, messages: u64::from(found.message_count()) });
+    }
+    depths
 }
 
 /// A queue that refuses what it has no room for, gives messages to one reader at a time, and puts aside what comes back

@@ -266,3 +266,17 @@ async fn what_is_wrong_with_a_broker_is_said_in_a_line() {
     let url = format!("amqp://c@{}/x", silent.local_addr().unwrap());
     says(hub(chiffon_link::amqp::Server::new(&url, "", None, false).unwrap()), "does not answer in").await;
 }
+
+#[tokio::test]
+async fn what_waits_in_each_queue_is_counted() {
+    let broker = Broker::new();
+    let vhost = broker.vhost().await;
+    let one = name("one");
+    let hub = hub_of(&broker, &vhost, &[&one]).await;
+    for number in 0..3 {
+        hub.send(&one, &cancel(&format!("step{number}"))).await.unwrap();
+    }
+    let depths = hub.depths().await;
+    let found: Vec<(&str, u64)> = depths.iter().map(|depth| (depth.queue.as_str(), depth.messages)).collect();
+    assert_eq!(found, [("reports.v1", 0), ("live.v1", 0), ("parked.v1", 0), ("work.v1.one", 3)]);
+}

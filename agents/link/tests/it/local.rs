@@ -53,3 +53,16 @@ async fn dropping_the_hub_closes_the_bus() {
     drop(hub);
     assert!(matches!(link.receive().await, Err(chiffon_link::Error::Closed)));
 }
+
+#[tokio::test]
+async fn what_waits_in_each_queue_is_counted() {
+    let hub = LocalHub::new(Limits::default()).unwrap();
+    let name = Name::parse("infra").unwrap();
+    let link = hub.attach(&name);
+    let boot = chiffon_schemas::BootId::parse("01J00000000000000000000001").unwrap();
+    let beat = chiffon_schemas::AgentMessage::Heartbeat {};
+    link.send(&chiffon_schemas::FromAgent { agent: name, boot, message: beat }).await.unwrap();
+    let depths = hub.depths().await;
+    let found: Vec<(&str, u64)> = depths.iter().map(|depth| (depth.queue.as_str(), depth.messages)).collect();
+    assert_eq!(found, [("reports", 1), ("work.infra", 0)]);
+}
