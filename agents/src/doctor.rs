@@ -8,7 +8,7 @@ use chiffon_infra::first_vaulted;
 use chiffon_link::Verifier;
 use chiffon_link::amqp::{self, Server};
 use chiffon_requests::Mirror;
-use chiffon_schemas::{AgentFileSpec, AmqpSpec};
+use chiffon_schemas::{AgentFileSpec, AmqpSpec, TracesSpec};
 use serde_json::json;
 
 use crate::environment::Environment;
@@ -31,6 +31,7 @@ pub async fn run(home: &Home, environment: &Environment, output: &Output) -> Res
             checks.push(key(&spec));
             checks.extend(broker(home, &spec.amqp).await);
             checks.extend(with_mirrors(home, &spec, environment));
+            checks.extend(spec.traces.as_ref().map(|spec| traces(home, spec)));
         }
     }
     let good = checks.iter().all(|(_, found)| found.is_ok());
@@ -55,6 +56,19 @@ pub async fn run(home: &Home, environment: &Environment, output: &Output) -> Res
 fn git(environment: &Environment) -> Check {
     let version = home::git(environment).version();
     ("git", version.map_err(|error| (error.to_string(), "install git: apt-get install git")))
+}
+
+/// The line to the collector of traces.
+fn traces(home: &Home, spec: &TracesSpec) -> Check {
+    let found = match chiffon_trace::check(spec, home.folder()) {
+        Err(error) => Err((error.to_string(), "mend `traces` in agent.yaml")),
+        Ok(()) if chiffon_trace::is_open(spec) => {
+            let words = "insecure: whoever sits between reads names of hosts and steps".to_owned();
+            Err((words, "write https:// and take `insecure_tls` out of agent.yaml"))
+        }
+        Ok(()) => Ok("does not leave this machine, or speaks TLS".to_owned()),
+    };
+    ("line to the collector of traces", found)
 }
 
 fn key(spec: &AgentFileSpec) -> Check {

@@ -8,6 +8,7 @@ use chiffon_infra::Ansible;
 use chiffon_link::Verifier;
 use chiffon_link::amqp::{AmqpLink, Server, Settings as LinkSettings};
 use chiffon_runtime::{Agent, Settings, Shutdown};
+use chiffon_trace::Traces;
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -33,6 +34,12 @@ pub async fn run(home: &Home, environment: &Environment, output: &Output) -> Res
     let mut settings = Settings::new(spec.name.clone(), chiffon_runtime::new_boot(), home.journal());
     settings.heartbeat = Duration::from_secs(u64::from(spec.heartbeat_secs));
     settings.parallel = usize::try_from(spec.parallel).unwrap_or(1);
+    let traces = spec.traces.as_ref();
+    let traces = traces.map(|spec| Traces::start(spec, home.folder(), "chiffon-agent", chiffon_runtime::now_ms));
+    let traces = traces.transpose().context("`traces` in agent.yaml")?;
+    if let Some(traces) = &traces {
+        settings.recorder = traces.recorder();
+    }
     std::fs::create_dir_all(home.journal()).with_context(|| format!("making {}", home.journal().display()))?;
 
     let mut signals = Signals::new()?;
@@ -45,8 +52,10 @@ pub async fn run(home: &Home, environment: &Environment, output: &Output) -> Res
         tokio::select! {
             ended = &mut agent => {
                 link.close();
-                ended.context("the agent stopped")?;
-                return Ok(true);
+                if let Some(traces) = traces {
+                    traces.stop().await;
+                }
+                return ended.context("the agent stopped").map(|()| true);
             }
             Ok(()) = trouble.changed() => {
                 let trouble = trouble.borrow_and_update().clone();

@@ -46,6 +46,14 @@ impl Config {
             self.spec.bus.amqp = before.spec.bus.amqp.clone();
             kept.push("`bus.amqp`");
         }
+        if self.spec.web != before.spec.web {
+            self.spec.web = before.spec.web.clone();
+            kept.push("`web`");
+        }
+        if self.spec.traces != before.spec.traces {
+            self.spec.traces = before.spec.traces.clone();
+            kept.push("`traces`");
+        }
         (self, kept)
     }
 }

@@ -12,8 +12,9 @@ use anyhow::{Context, Result, bail};
 use chiffon_core::{State, Waiting};
 use chiffon_link::{Delivery, Hub};
 use chiffon_schemas::crash::crash_point;
-use chiffon_schemas::{FromAgent, Name, Timestamp};
+use chiffon_schemas::{FromAgent, Name, Recorder, Timestamp};
 use chiffon_store::{Leading, Store};
+use chiffon_trace::Traces;
 use chiffon_web::Turn;
 use notify::Watcher;
 use tokio::sync::{mpsc, watch};
@@ -110,16 +111,21 @@ impl Work<'_> {
         if !leader.wait(output, options, signals, watched).await? {
             return Ok(Exit::Done);
         }
+        let traces = config.spec.traces.as_ref();
+        let traces = traces.map(|spec| Traces::start(spec, home.folder(), "chiffon", environment::millis)).transpose();
+        let traces = traces.context("`traces` in chiffon.yaml")?;
+        let recorder = || traces.as_ref().map_or_else(Recorder::nobody, Traces::recorder);
         let bus = Bus::open(home, &config)?;
         let embedded = match &bus {
             Bus::Embedded(hub) => {
-                Some(Embedded::start(home, &config, environment, hub.attach(&config.spec.agent.name))?)
+                Some(Embedded::start(home, &config, environment, hub.attach(&config.spec.agent.name), recorder())?)
             }
             Bus::Broker(_) => None,
         };
         let hub = bus.hub();
         let mut driver =
             Driver::new(home.clone(), environment.clone(), config, Arc::clone(&store), hub.clone()).await?;
+        driver.record(recorder());
         let mut looped = Loop {
             reporter: report::Reporter::new(*output, options.quiet),
             driver: &mut driver,
@@ -148,6 +154,10 @@ impl Work<'_> {
             && !embedded.end().await
         {
             output.progress("the agent did not stop in time");
+        }
+        drop(driver);
+        if let Some(traces) = traces {
+            traces.stop().await;
         }
         ended.map(|()| exit)
     }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{AmqpSpec, AnsibleSpec, ApiVersion, Name};
+use crate::{AmqpSpec, AnsibleSpec, ApiVersion, Name, TracesSpec};
 
 /// The kind field of an agent's configuration.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -42,6 +42,9 @@ pub struct AgentFileSpec {
     /// How playbooks are run.
     #[serde(default)]
     pub ansible: AnsibleSpec,
+    /// Where spans of runs go; nowhere unless it is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traces: Option<TracesSpec>,
     /// Seconds between two signs of life; the reconciler's `agent_silence_secs` is several times that.
     #[serde(default = "default_heartbeat")]
     #[schemars(range(min = 1, max = 30))]

@@ -54,6 +54,9 @@ pub struct ConfigSpec {
     /// What is answered over HTTP; nothing where it is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub web: Option<WebSpec>,
+    /// Where spans of runs go; nowhere unless it is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traces: Option<TracesSpec>,
     /// Seconds between two looks at everything, beside every wake-up.
     #[serde(default = "default_poll")]
     #[schemars(range(min = 1, max = 3600))]
@@ -227,6 +230,20 @@ pub struct WebSpec {
     /// The certificate that it shows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSpec>,
+}
+
+/// Where spans of runs go: a collector of OpenTelemetry.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TracesSpec {
+    /// Its address for OTLP over HTTP, like `http://127.0.0.1:4318`.
+    pub otlp_url: String,
+    /// A file with the certificate of the authority that the collector's is signed by; the system's count in any case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// Takes a collector on another machine without TLS.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub insecure_tls: bool,
 }
 
 /// A certificate and its key.

@@ -18,6 +18,7 @@ mod plan;
 pub mod protocol;
 mod request;
 mod result;
+mod trace;
 pub mod yaml;
 
 pub use agent_file::{AgentFile, AgentFileKind, AgentFileSpec, Credentials, InfraSource, MirrorSpec};
@@ -26,7 +27,7 @@ pub use canonical::{blob_oid, digest, plan_bytes, to_yaml};
 pub use check::{read, read_evidence, read_plan, read_request, schema_of};
 pub use config::{
     AgentSpec, AmqpSpec, AnsibleSpec, BusSpec, ConfigFile, ConfigKind, ConfigSpec, ForAgentsSpec, InfraSpec,
-    ManagementSpec, PolicySpec, PostgresSpec, StoreSpec, TlsSpec, WebSpec,
+    ManagementSpec, PolicySpec, PostgresSpec, StoreSpec, TlsSpec, TracesSpec, WebSpec,
 };
 pub use diagnostic::{Code, Diagnostic};
 pub use evidence::{Evidence, EvidenceKind, EvidenceMode, EvidenceSpec, Forecast, HostEvidence, OpaqueTask};
@@ -46,6 +47,7 @@ pub use result::{
     ApprovalRecord, AttemptResult, ChangedTask, Established, Failure, LogDigest, Outcome, Recap, ResultKind, RunResult,
     RunResultSpec, RunState, StepResult, Usage, Verdict,
 };
+pub use trace::{Recorder, Span, TraceParent, began_ms};
 
 /// A value as JSON has it; maps keep their keys sorted, so that serialising is deterministic.
 pub type Json = serde_json::Value;

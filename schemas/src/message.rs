@@ -63,6 +63,18 @@ pub enum ToAgent {
     },
 }
 
+impl ToAgent {
+    /// The attempt that it is about, where it is about one.
+    pub fn key(&self) -> Option<&AttemptKey> {
+        match self {
+            Self::Order(order) => Some(&order.key),
+            Self::Grant(grant) => Some(&grant.key),
+            Self::Refuse { key, .. } | Self::Cancel { key } | Self::Stored { key, .. } => Some(key),
+            Self::Introduce {} => None,
+        }
+    }
+}
+
 /// Work to claim.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -149,6 +161,17 @@ pub enum AgentMessage {
     },
     /// Something about a granted attempt.
     Report(Report),
+}
+
+impl AgentMessage {
+    /// The attempt that it is about, where it is about one.
+    pub fn key(&self) -> Option<&AttemptKey> {
+        match self {
+            Self::Claim { key } | Self::Decline { key, .. } | Self::Progress { key, .. } => Some(key),
+            Self::Report(report) => Some(&report.key),
+            Self::Hello(_) | Self::Heartbeat {} => None,
+        }
+    }
 }
 
 /// What an agent can do.

@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 pub use chiffon_schemas::Direction;
-use chiffon_schemas::{FromAgent, Name, ToAgent};
+use chiffon_schemas::{FromAgent, Name, ToAgent, TraceParent};
 
 pub use invitation::{BadToken, Token};
 pub use local::{Limits, LocalHub, LocalLink};
@@ -145,13 +145,21 @@ pub struct Delivery<T> {
     pub message: T,
     /// How often it was delivered, this time included.
     pub tries: u32,
+    /// The span that it was sent in, where its sender named one.
+    pub trace: Option<TraceParent>,
     receipt: Box<dyn Receipt>,
 }
 
 impl<T> Delivery<T> {
     /// A delivery, made by an adapter.
     pub fn new(message: T, tries: u32, receipt: Box<dyn Receipt>) -> Self {
-        Self { message, tries, receipt }
+        Self { message, tries, trace: None, receipt }
+    }
+
+    /// It was sent in this span.
+    #[must_use]
+    pub fn within(self, trace: Option<TraceParent>) -> Self {
+        Self { trace, ..self }
     }
 
     /// Says that it need not come again: everything that must outlive this process is written down.

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use chiffon_link::{Delivery, Link};
 use chiffon_schemas::crash::crash_point;
-use chiffon_schemas::{AgentMessage, AttemptKey, BootId, Hello, Name, Outcome, Settled, ToAgent, Unreported, Verdict};
+use chiffon_schemas::{
+    AgentMessage, AttemptKey, BootId, Hello, Name, Outcome, Recorder, Settled, ToAgent, Unreported, Verdict,
+};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -42,6 +44,8 @@ pub struct Settings {
     pub grace: Duration,
     /// How many bytes of reports one attempt may have waiting; beyond that its output is held back.
     pub spool_bytes: u64,
+    /// Where spans of its attempts go.
+    pub recorder: Recorder,
 }
 
 impl Settings {
@@ -57,6 +61,7 @@ impl Settings {
             parallel: 4,
             grace: Duration::from_secs(20),
             spool_bytes: 256 * 1024 * 1024,
+            recorder: Recorder::nobody(),
         }
     }
 }
@@ -154,7 +159,7 @@ async fn told(shutdown: &mut watch::Receiver<Shutdown>, known: Shutdown) -> Shut
 /// Handles a message and only then acknowledges it: what must outlive a crash is in the journal by then.
 async fn hear(desk: &mut Desk, delivery: Delivery<ToAgent>) -> Result<(), Error> {
     let order = matches!(delivery.message, ToAgent::Order(_));
-    desk.message(delivery.message.clone()).await?;
+    desk.message(delivery.message.clone(), delivery.trace).await?;
     if let Err(error) = delivery.ack().await {
         tracing::debug!(%error, "an acknowledgement was not heard; the message comes again");
     }

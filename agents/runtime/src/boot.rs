@@ -1,4 +1,4 @@
-//! The name of one life of an agent.
+//! The name of one life of an agent, and its clock.
 
 use std::time::SystemTime;
 
@@ -8,13 +8,17 @@ use chiffon_schemas::{BootId, ulid};
 ///
 /// # Panics
 /// The kernel gives no random bytes.
-#[expect(clippy::disallowed_methods, reason = "names a life once, at its start; nothing is decided by the time in it")]
 pub fn new_boot() -> BootId {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let mut random = [0; 16];
     let filled = rustix::rand::getrandom(&mut random[..10], rustix::rand::GetRandomFlags::empty());
     // Requests of up to 256 bytes are never interrupted nor cut short; ids must never repeat in silence.
     assert_eq!(filled, Ok(10), "the kernel gives no random bytes");
-    let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-    BootId::parse(ulid(millis, u128::from_le_bytes(random))).expect("a ULID is the id of a life")
+    BootId::parse(ulid(now_ms(), u128::from_le_bytes(random))).expect("a ULID is the id of a life")
+}
+
+/// Milliseconds since the epoch, for names and for traces: an agent decides nothing by its wall clock.
+#[expect(clippy::disallowed_methods, reason = "the one place of the agent that reads the wall clock")]
+pub fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

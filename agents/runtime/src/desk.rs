@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use chiffon_link::Link;
 use chiffon_schemas::crash::crash_point;
-use chiffon_schemas::{AgentKind, AgentMessage, AttemptKey, Fence, Grant, Hello, Order, Outcome, ToAgent, Verdict};
+use chiffon_schemas::{
+    AgentKind, AgentMessage, AttemptKey, Fence, Grant, Hello, Order, Outcome, Span, ToAgent, TraceParent, Verdict,
+};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -72,6 +74,8 @@ pub(crate) struct Desk {
     winding_down: bool,
     /// What this life said first. What it says of earlier lives stays true, and of this one it says nothing.
     hello: Option<Hello>,
+    /// The spans that orders were sent in.
+    parents: HashMap<AttemptKey, TraceParent>,
 }
 
 impl Desk {
@@ -107,6 +111,7 @@ impl Desk {
             done: VecDeque::new(),
             winding_down: false,
             hello: None,
+            parents: HashMap::new(),
         }
     }
 
@@ -208,7 +213,11 @@ impl Desk {
         Ok(())
     }
 
-    pub async fn message(&mut self, message: ToAgent) -> Result<(), Error> {
+    /// Handles a message, which may have been sent in a span.
+    pub async fn message(&mut self, message: ToAgent, trace: Option<TraceParent>) -> Result<(), Error> {
+        if let (ToAgent::Order(order), Some(trace)) = (&message, trace) {
+            self.parents.insert(order.key.clone(), trace);
+        }
         match message {
             ToAgent::Order(order) => self.order(order).await,
             ToAgent::Grant(grant) => self.grant(grant).await,
@@ -256,17 +265,24 @@ impl Desk {
         Ok(())
     }
 
+    /// The span that what is done about an attempt is a part of: its order's, or after a restart its run's.
+    fn parent(&self, key: &AttemptKey) -> TraceParent {
+        self.parents.get(key).copied().unwrap_or_else(|| TraceParent::of_run(&key.run))
+    }
+
     /// Has the order checked beside everything else: git may take its time.
     fn check(&mut self, order: Box<Order>) {
         let (work, events, key) = (Arc::clone(&self.work), self.events.clone(), order.key.clone());
+        let (recorder, parent) = (self.settings.recorder.clone(), self.parent(&key));
         let task = self.tasks.spawn(async move {
-            let key = order.key.clone();
+            let (key, began_ms) = (order.key.clone(), recorder.now());
             let mut check = JoinSet::new();
             check.spawn(async move { work.check(&order).await });
             let result = match check.join_next().await {
                 Some(Ok(result)) => result,
                 Some(Err(_)) | None => Err("the agent's own code failed while it checked the order".to_owned()),
             };
+            recorder.take(|| span("check", &key, parent, began_ms, recorder.now(), result.as_ref().err().cloned()));
             // Only a stopping agent does not listen any more; the order is in its journal.
             let _ = events.send(Event::Checked { key, result }).await;
         });
@@ -394,14 +410,20 @@ impl Desk {
         };
         let events = self.events.clone();
         self.running += 1;
+        let (recorder, parent) = (self.settings.recorder.clone(), self.parent(&key));
         self.tasks.spawn(async move {
+            let began_ms = recorder.now();
             let outcome = Box::new(attempt.run().await);
+            let failure =
+                (outcome.verdict != Verdict::Succeeded).then(|| format!("{:?}", outcome.verdict).to_lowercase());
+            recorder.take(|| span("attempt", &key, parent, began_ms, recorder.now(), failure));
             let _ = events.send(Event::Ended { key, outcome }).await;
         });
         Ok(())
     }
 
     async fn ended(&mut self, key: AttemptKey, outcome: Box<Outcome>) -> Result<(), Error> {
+        self.parents.remove(&key);
         crash_point("agent-playbook-ended");
         let Some(carried) = self.carried.get_mut(&key) else { return Ok(()) };
         carried.cancel = None;
@@ -612,4 +634,19 @@ impl Desk {
 
 fn renumbered(key: AttemptKey, seq: u64, outcome: Box<Outcome>, clean: Clean) -> Entry {
     Entry::Over { key, seq, outcome, settled: Some(clean) }
+}
+
+/// Something about an attempt that took time. The attempt itself is the span that its messages are sent in.
+fn span(
+    name: &'static str,
+    key: &AttemptKey,
+    parent: TraceParent,
+    began_ms: u64,
+    ended_ms: u64,
+    failure: Option<String>,
+) -> Span {
+    let attempt = TraceParent::of_attempt(key);
+    let at = if name == "attempt" { attempt } else { attempt.child(name) };
+    let facts = vec![("chiffon.step", key.step.to_string()), ("chiffon.attempt", key.attempt.to_string())];
+    Span { name, at, parent: Some(parent), began_ms, ended_ms, facts, failure }
 }

@@ -90,6 +90,7 @@ async fn with_config(home: &Home, environment: &Environment, config: &Config) ->
         None => checks.extend([ansible(home, environment, config), vault(config, &mirror)]),
     }
     checks.extend(lines::database(home, config));
+    checks.extend(config.spec.traces.as_ref().map(|spec| lines::traces(home, spec)));
     if let Some(spec) = &config.spec.web {
         checks.push(lines::web(home, spec).await);
     }

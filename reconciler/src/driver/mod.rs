@@ -29,7 +29,7 @@ use chiffon_core::{Action, Decision, Freshness, State};
 use chiffon_forge::Plain;
 use chiffon_link::Hub;
 use chiffon_requests::{Locks, RefName, Repo};
-use chiffon_schemas::{AttemptKey, AttemptState, Evidence, Host, Name, Oid, Timestamp};
+use chiffon_schemas::{AttemptKey, AttemptState, Evidence, Host, Name, Oid, Recorder, Span, Timestamp, TraceParent};
 use chiffon_store::{NewParked, RepositoryId, Store};
 
 use crate::config::Config;
@@ -93,6 +93,7 @@ pub struct Driver {
     unreached: BTreeMap<Name, Timestamp>,
     /// Messages that the bus took since the last tick.
     sent: u64,
+    recorder: Recorder,
 }
 
 impl std::fmt::Debug for Driver {
@@ -149,7 +150,13 @@ impl Driver {
             admitted: BTreeSet::new(),
             unreached: BTreeMap::new(),
             sent: 0,
+            recorder: Recorder::nobody(),
         })
+    }
+
+    /// Where spans of runs go from now on.
+    pub fn record(&mut self, recorder: Recorder) {
+        self.recorder = recorder;
     }
 
     /// Takes a new configuration; the next tick works by it.
@@ -255,8 +262,12 @@ impl Driver {
             tracing::debug!(request = %name, why = %decision.why, "decided");
             let mut acted = 0;
             for action in decision.actions {
+                let (word, began_ms) = (span_of(&action), self.recorder.now());
                 match self.act(&facts, &world, action).await {
-                    Ok(did) => acted += usize::from(did),
+                    Ok(did) => {
+                        acted += usize::from(did);
+                        self.record_action(&facts, word, began_ms);
+                    }
                     Err(error) => {
                         // Somebody was faster: what is now decides anew.
                         let Some(found) = error.is_race() else { return Err(error) };
@@ -273,6 +284,17 @@ impl Driver {
         }
         tracing::warn!(request = %name, "did not come to rest in one tick");
         Ok(done)
+    }
+
+    /// What was done about a run, for its trace.
+    fn record_action(&self, facts: &RequestFacts, word: Option<&'static str>, began_ms: u64) {
+        let (Some(name), Some(run)) = (word, &facts.run) else { return };
+        self.recorder.take(|| {
+            let parent = TraceParent::of_run(&run.id);
+            let at = parent.child(&format!("{name} {began_ms}"));
+            let facts = vec![("chiffon.request", facts.name.to_string())];
+            Span { name, at, parent: Some(parent), began_ms, ended_ms: self.recorder.now(), facts, failure: None }
+        });
     }
 
     /// Keeps the hosts of a run that waits for nothing but its agent's claim for it, through the rest of this pass.
@@ -334,6 +356,28 @@ impl Driver {
     /// `main` of the requests repository.
     pub(crate) fn main(&self) -> RefName {
         RefName::branch("main").expect("a constant branch name")
+    }
+}
+
+/// How an action is called in a trace, where it is about a run.
+fn span_of(action: &Action) -> Option<&'static str> {
+    match action {
+        Action::Order { .. } => Some("order"),
+        Action::Reorder { .. } => Some("order again"),
+        Action::Grant { .. } => Some("grant"),
+        Action::Stop { .. } => Some("stop"),
+        Action::Lose { .. } => Some("lose"),
+        Action::Finish { .. } => Some("finish"),
+        Action::Plan { .. }
+        | Action::Approve { .. }
+        | Action::TakeEdit { .. }
+        | Action::Show { .. }
+        | Action::Close { .. }
+        | Action::RemoveBranch
+        | Action::Refuse { .. }
+        | Action::Drop { .. }
+        | Action::Void { .. }
+        | Action::EndPause => None,
     }
 }
 

@@ -3,7 +3,8 @@
 use chiffon_core::facts::{Attempt, RequestFacts, Run};
 use chiffon_schemas::crash::crash_point;
 use chiffon_schemas::{
-    ApiVersion, AttemptResult, Failure, ResultKind, RunResult, RunResultSpec, RunState, StepResult, Timestamp,
+    ApiVersion, AttemptResult, Failure, ResultKind, RunResult, RunResultSpec, RunState, Span, StepResult, Timestamp,
+    TraceParent,
 };
 use chiffon_store::{Change, EventFilter};
 use serde_json::json;
@@ -52,7 +53,26 @@ impl Driver {
         crash_point("result-row-written");
         self.drain_audit().await?;
         crash_point("result-audited");
+        self.record_run(facts, run, state);
         Ok(())
+    }
+
+    /// The run as a whole, for its trace: it begins with its approval.
+    fn record_run(&self, facts: &RequestFacts, run: &Run, state: RunState) {
+        self.recorder.take(|| Span {
+            name: "run",
+            at: TraceParent::of_run(&run.id),
+            parent: None,
+            began_ms: chiffon_schemas::began_ms(&run.id),
+            ended_ms: self.recorder.now(),
+            facts: vec![
+                ("chiffon.request", facts.name.to_string()),
+                ("chiffon.run", run.id.to_string()),
+                ("chiffon.plan", run.plan_oid.to_string()),
+                ("chiffon.state", state.as_str().to_owned()),
+            ],
+            failure: (state != RunState::Succeeded).then(|| state.as_str().to_owned()),
+        });
     }
 
     /// How often the end of a run was recorded so far: a result is never rewritten, also where a person or a late report

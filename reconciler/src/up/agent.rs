@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use chiffon_infra::{Ansible, AnsibleConfig};
 use chiffon_link::LocalLink;
 use chiffon_runtime::{Agent, Settings, Shutdown};
+use chiffon_schemas::Recorder;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -30,13 +31,20 @@ impl Embedded {
     ///
     /// # Errors
     /// Its folders can't be made.
-    pub fn start(home: &Home, config: &Config, environment: &Environment, link: LocalLink) -> Result<Self> {
+    pub fn start(
+        home: &Home,
+        config: &Config,
+        environment: &Environment,
+        link: LocalLink,
+        recorder: Recorder,
+    ) -> Result<Self> {
         let folder = home.agent();
         std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
         let work = Ansible::new(ansible(home, config, environment));
         let name = config.spec.agent.name.clone();
         let mut settings = Settings::new(name, chiffon_runtime::new_boot(), folder);
         settings.parallel = usize::try_from(config.spec.agent.parallel).unwrap_or(1);
+        settings.recorder = recorder;
         let agent = Agent::new(settings, Arc::new(link), Arc::new(work.clone()));
         let (stop, told) = watch::channel(Shutdown::No);
         let task = tokio::spawn(async move {

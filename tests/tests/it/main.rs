@@ -16,4 +16,5 @@ mod runs;
 mod services;
 mod shapes;
 mod story;
+mod traces;
 mod workspace;

@@ -18,6 +18,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         "chiffon-link",
         "chiffon-runtime",
         "chiffon-infra",
+        "chiffon-trace",
         "chiffon-web",
     ];
     BTreeMap::from([
@@ -29,11 +30,19 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("chiffon-planner", vec!["chiffon-core", "chiffon-requests", "chiffon-schemas"]),
         ("chiffon-link", vec!["chiffon-schemas"]),
         ("chiffon-runtime", vec!["chiffon-link", "chiffon-requests", "chiffon-schemas"]),
+        ("chiffon-trace", vec!["chiffon-schemas"]),
         ("chiffon-infra", vec!["chiffon-runtime", "chiffon-link", "chiffon-requests", "chiffon-schemas"]),
         ("chiffon-web", vec!["chiffon-core", "chiffon-schemas", "chiffon-store"]),
         (
             "chiffon-agent",
-            vec!["chiffon-infra", "chiffon-link", "chiffon-requests", "chiffon-runtime", "chiffon-schemas"],
+            vec![
+                "chiffon-infra",
+                "chiffon-link",
+                "chiffon-requests",
+                "chiffon-runtime",
+                "chiffon-schemas",
+                "chiffon-trace",
+            ],
         ),
         ("chiffon", all.to_vec()),
         ("chiffon-tests", vec![]),

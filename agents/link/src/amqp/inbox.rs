@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use chiffon_schemas::Name;
+use chiffon_schemas::{Name, TraceParent};
 use lapin::Acker;
 use tokio::sync::Notify;
 
@@ -20,6 +20,8 @@ pub(super) struct Item {
     pub bytes: Vec<u8>,
     /// How often it was delivered, by the broker and from here.
     pub tries: u32,
+    /// The span that it was sent in.
+    pub trace: Option<TraceParent>,
     pub acker: Acker,
 }
 

@@ -16,9 +16,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chiffon_schemas::{AgentMessage, FromAgent, Name, ToAgent};
+use chiffon_schemas::{AgentMessage, FromAgent, Name, ToAgent, TraceParent};
 use lapin::options::{BasicAckOptions, BasicPublishOptions};
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Confirmation};
 use tokio::sync::watch;
 
@@ -154,7 +154,8 @@ impl Hub for AmqpHub {
             return Err(Error::Unroutable { agent: agent.clone() });
         }
         let bytes = wire::seal(&self.signer, agent, message)?;
-        self.bus.publish(topology::WORK, agent, &bytes, FieldTable::default()).await
+        let trace = message.key().map(|key| TraceParent::of_run(&key.run));
+        self.bus.publish(topology::WORK, agent, &bytes, traced(trace)).await
     }
 
     async fn receive(&self) -> Result<Delivery<FromAgent>, Error> {
@@ -215,7 +216,8 @@ impl Link for AmqpLink {
             AgentMessage::Heartbeat {} | AgentMessage::Progress { .. } => topology::LIVE,
             _ => topology::REPORTS,
         };
-        self.bus.publish(exchange, &self.agent, &bytes, FieldTable::default()).await
+        let trace = message.message.key().map(TraceParent::of_attempt);
+        self.bus.publish(exchange, &self.agent, &bytes, traced(trace)).await
     }
 
     async fn receive(&self) -> Result<Delivery<ToAgent>, Error> {
@@ -228,6 +230,15 @@ impl Link for AmqpLink {
             }
         }
     }
+}
+
+/// The headers of a message that is sent in a span.
+fn traced(trace: Option<TraceParent>) -> FieldTable {
+    let mut headers = FieldTable::default();
+    if let Some(trace) = trace {
+        headers.insert(short(TraceParent::HEADER), AMQPValue::LongString(trace.to_string().into()));
+    }
+    headers
 }
 
 /// What the broker said of a message.
@@ -362,8 +373,8 @@ impl AmqpReceipt {
     }
 
     fn delivery<T>(self: Box<Self>, message: T) -> Delivery<T> {
-        let tries = self.item().tries;
-        Delivery::new(message, tries, self)
+        let (tries, trace) = (self.item().tries, self.item().trace);
+        Delivery::new(message, tries, self).within(trace)
     }
 
     /// Puts it aside; where that fails it comes again with the next session.

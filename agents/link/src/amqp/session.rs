@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use chiffon_schemas::Name;
+use chiffon_schemas::{Name, TraceParent};
 use futures_util::stream::{self, BoxStream, StreamExt};
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable};
@@ -260,12 +260,15 @@ impl Session {
             // The broker lets an agent use its own name alone as the key; anything else came from somebody mightier.
             End::Hub => Name::parse(delivery.routing_key.as_str()).unwrap_or_else(|_| unknown()),
         };
-        let before = delivery.properties.headers().as_ref().and_then(|headers| headers.inner().get("x-delivery-count"));
+        let header = |name: &str| delivery.properties.headers().as_ref().and_then(|headers| headers.inner().get(name));
+        let before = header("x-delivery-count");
+        let trace = header(TraceParent::HEADER).and_then(text).and_then(|text| TraceParent::parse(&text).ok());
         shared.inbox.push(Item {
             session: self.number,
             number: 0,
             agent,
             tries: before.map_or(0, count),
+            trace,
             bytes: delivery.data,
             acker: delivery.acker,
         });
@@ -275,6 +278,13 @@ impl Session {
 /// Who sent something in nobody's name.
 pub(super) fn unknown() -> Name {
     Name::parse("unknown").expect("a constant name")
+}
+
+fn text(value: &AMQPValue) -> Option<String> {
+    match value {
+        AMQPValue::LongString(text) => String::from_utf8(text.as_bytes().to_vec()).ok(),
+        _ => None,
+    }
 }
 
 fn count(value: &AMQPValue) -> u32 {

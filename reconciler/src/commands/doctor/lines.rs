@@ -1,6 +1,6 @@
 //! What leaves this process: the line to the database, and what is answered over HTTP.
 
-use chiffon_schemas::WebSpec;
+use chiffon_schemas::{TracesSpec, WebSpec};
 use chiffon_web::Listen;
 
 use super::{Check, bad, good};
@@ -44,4 +44,18 @@ pub(super) async fn web(home: &Home, spec: &WebSpec) -> Check {
     }
     let how = if spec.tls.is_some() { "TLS" } else { "for this machine alone" };
     good(what, format!("{} ({how})", spec.listen))
+}
+
+/// The line to the collector of traces.
+pub(super) fn traces(home: &Home, spec: &TracesSpec) -> Check {
+    let what = "line to the collector of traces";
+    match chiffon_trace::check(spec, home.folder()) {
+        Err(error) => bad(what, error.to_string(), "mend `traces` in chiffon.yaml"),
+        Ok(()) if chiffon_trace::is_open(spec) => bad(
+            what,
+            "insecure: whoever sits between reads names of hosts and steps",
+            "write https:// and take `insecure_tls` out",
+        ),
+        Ok(()) => good(what, "does not leave this machine, or speaks TLS"),
+    }
 }
