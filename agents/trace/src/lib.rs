@@ -178,7 +178,7 @@ fn data(span: Span) -> SpanData {
         dropped_attributes_count: 0,
         events: SpanEvents::default(),
         links: SpanLinks::default(),
-        status: span.failure.map_or(Status::Unset, |why| Status::error(why)),
+        status: span.failure.map_or(Status::Unset, Status::error),
         instrumentation_scope: InstrumentationScope::builder("chiffon").build(),
     }
 }

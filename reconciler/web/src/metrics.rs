@@ -179,12 +179,16 @@ pub(crate) async fn page(State(context): State<Context>) -> Response {
     let missing = Family::<OfPart, Gauge>::default();
     let mut parts = health::missing(&context).await;
     // What the loop counts is shown also while the store is away.
-    if !parts.contains_key(&Part::Store) {
-        match tokio::time::timeout(health::ANSWER_WITHIN, Held::read(&context)).await {
-            Ok(Ok(held)) => held.into_iter().for_each(|held| held.register(&mut registry, (context.now)())),
-            Ok(Err(error)) => drop(parts.insert(Part::Store, error.to_string())),
-            Err(_) => drop(parts.insert(Part::Store, "it does not answer in time".to_owned())),
-        }
+    let held = match parts.get(&Part::Store) {
+        Some(_) => None,
+        None => match tokio::time::timeout(health::ANSWER_WITHIN, Held::read(&context)).await {
+            Ok(Ok(held)) => held,
+            Ok(Err(error)) => parts.insert(Part::Store, error.to_string()).and(None),
+            Err(_) => parts.insert(Part::Store, "it does not answer in time".to_owned()).and(None),
+        },
+    };
+    if let Some(held) = held {
+        held.register(&mut registry, (context.now)());
     }
     for part in parts.keys() {
         missing.get_or_create(&OfPart { part: part.as_str() }).set(1);
