@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use chiffon_schemas::{AttemptState, Outcome, RunState, Verdict};
 use chiffon_store::conformance::{Bed, Fixture, key, kuma, moved, name, oid, outcome, path as path_in_repo, plan};
 use chiffon_store::{Error, EventFilter, Sqlite, Store};
-use sqlx::Connection;
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection};
 
 use crate::sqlite::OneFile;
 
@@ -89,20 +89,36 @@ async fn a_new_file_can_be_opened_by_many_at_the_same_time() {
     }
 }
 
-/// A database that only the first migration made, with rows as it could hold them, opens with all of them.
-#[tokio::test]
-async fn a_database_of_the_first_migration_opens_with_its_rows() {
-    let folder = tempfile::TempDir::new().unwrap();
-    let path = folder.path().join("store.db");
-    let all = Migrator::new(self::folder()).await.unwrap();
-    let first: Vec<_> = all.iter().filter(|migration| migration.version == 1).cloned().collect();
-    let mut raw = raw(&path).await;
-    Migrator::with_migrations(first).run_direct(None, &mut raw, false).await.unwrap();
-    raw.close().await.unwrap();
-    run(&path, include_str!("../samples/0001.sql")).await;
+/// The statements of a migration's sample: rows as that version could hold them. Every migration has one.
+pub fn sample(adapter: &str, version: i64) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/samples/{adapter}-{version:04}.sql"));
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
 
-    let store = Sqlite::open(&path).await.unwrap();
-    let bed = Bed::at(&store, "home").await;
+/// A database of every version, with rows as it could hold them, opens with all of them.
+#[tokio::test]
+async fn a_database_of_every_version_opens_with_its_rows() {
+    let all = Migrator::new(self::folder()).await.unwrap();
+    for last in all.iter().map(|migration| migration.version) {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("store.db");
+        let mut raw = raw(&path).await;
+        for version in 1..=last {
+            let upto: Vec<_> = all.iter().filter(|migration| migration.version <= version).cloned().collect();
+            Migrator::with_migrations(upto).run_direct(None, &mut raw, false).await.unwrap();
+            sqlx::raw_sql(AssertSqlSafe(sample("sqlite", version))).execute(&mut raw).await.unwrap();
+        }
+        raw.close().await.unwrap();
+        let store = Sqlite::open(&path).await.unwrap();
+        holds_the_samples(&store).await;
+        assert_eq!(store.parked().await.unwrap().len(), usize::from(last >= 2), "version {last}");
+        assert_eq!(store.enrolments().await.unwrap().len(), if last >= 3 { 2 } else { 0 }, "version {last}");
+    }
+}
+
+/// What the samples of the first migration hold.
+pub async fn holds_the_samples(store: &dyn Store) {
+    let bed = Bed::at(store, "home").await;
     let kuma = bed.facts(&kuma()).await;
     assert_eq!(kuma.offers[0].plan, plan(&kuma.name, 1));
     let failed = kuma.run.unwrap();

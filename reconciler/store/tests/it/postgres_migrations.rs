@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use chiffon_schemas::{AttemptState, Outcome, RunState, Verdict};
-use chiffon_store::conformance::{Bed, Fixture, key, kuma, moved, name, oid, outcome, path as path_in_repo, plan};
-use chiffon_store::{Error, EventFilter, Postgres, Store};
+use chiffon_schemas::AttemptState;
+use chiffon_store::conformance::{Bed, Fixture, kuma, name, oid};
+use chiffon_store::{Error, Leading, Postgres, Store};
+use sqlx::AssertSqlSafe;
 use sqlx::migrate::Migrator;
 
-use crate::migrations::told;
+use crate::migrations::{holds_the_samples, sample, told};
 use crate::postgres::{OneDatabase, raw};
 
 fn folder() -> PathBuf {
@@ -46,46 +47,26 @@ async fn a_new_database_can_be_opened_by_many_at_the_same_time() {
     }
 }
 
-/// A database that only the first migration made, with rows as it could hold them, opens with all of them.
+/// A database of every version, with rows as it could hold them, opens with all of them.
 #[tokio::test]
-async fn a_database_of_the_first_migration_opens_with_its_rows() {
-    let server = OneDatabase::empty().await;
+async fn a_database_of_every_version_opens_with_its_rows() {
     let all = Migrator::new(folder()).await.unwrap();
-    let first: Vec<_> = all.iter().filter(|migration| migration.version == 1).cloned().collect();
-    let mut connection = raw(&server.url).await;
-    Migrator::with_migrations(first).run_direct(None, &mut connection, false).await.unwrap();
-    sqlx::raw_sql(include_str!("../samples/postgres-0001.sql")).execute(&mut connection).await.unwrap();
-
-    let store = Postgres::open(&server).await.unwrap();
-    let bed = Bed::at(&store, "home").await;
-    let kuma = bed.facts(&kuma()).await;
-    assert_eq!(kuma.offers[0].plan, plan(&kuma.name, 1));
-    let failed = kuma.run.unwrap();
-    assert_eq!((failed.state, failed.attempts[0].state), (Some(RunState::Failed), AttemptState::Failed));
-    // What came to an outcome later is absent in these rows.
-    let ended = Outcome { finished: Vec::new(), ..outcome(Verdict::Failed, 1234) };
-    assert_eq!(failed.attempts[0].outcome, Some(ended));
-    let wiki = bed.facts(&name("wiki")).await;
-    assert!(wiki.pause.is_some() && wiki.refusal.is_some() && wiki.unplanned.is_some());
-    let lost = wiki.run.unwrap();
-    assert_eq!((lost.state, lost.attempts[0].state), (None, AttemptState::Lost));
-
-    assert_eq!(store.locks(bed.repository).await.unwrap().len(), 2);
-    assert_eq!(store.read_log(&failed.id, 0, 10).await.unwrap().len(), 2);
-    assert_eq!(store.unaudited(bed.repository, 10).await.unwrap().len(), 2);
-    assert_eq!(store.events(bed.repository, &EventFilter::default()).await.unwrap().len(), 3);
-    assert_eq!(store.outgoing(0, 10).await.unwrap().len(), 2);
-    assert_eq!(store.commands(bed.repository).await.unwrap().len(), 1);
-    assert_eq!(store.agents().await.unwrap().len(), 1);
-    let cursor = store.cursor(bed.repository).await.unwrap();
-    assert!(cursor.main.is_some() && cursor.infra.is_some() && cursor.audit.is_some());
-    assert_eq!(store.history(bed.repository, &path_in_repo("playbooks/kuma.yml"), 9).await.unwrap(), [(1234, false)]);
-
-    // And life goes on in it, with later fences.
-    let next = key(&lost.id, "site", 1);
-    bed.apply(moved(&next, AttemptState::Lost, AttemptState::Ordered)).await;
-    let fence = bed.walk(&wiki.name, &next, AttemptState::Granted).await.unwrap();
-    assert!(fence > lost.attempts[0].fence.unwrap());
+    for last in all.iter().map(|migration| migration.version) {
+        let server = OneDatabase::empty().await;
+        let mut connection = raw(&server.url).await;
+        for version in 1..=last {
+            let upto: Vec<_> = all.iter().filter(|migration| migration.version <= version).cloned().collect();
+            Migrator::with_migrations(upto).run_direct(None, &mut connection, false).await.unwrap();
+            sqlx::raw_sql(AssertSqlSafe(sample("postgres", version))).execute(&mut connection).await.unwrap();
+        }
+        let store = Postgres::open(&server).await.unwrap();
+        holds_the_samples(&store).await;
+        let repository = store.repository(&name("home")).await.unwrap();
+        let leading = store.lead(repository, "a later handle", "/home/chiffon (pid 8)", 15).await.unwrap();
+        assert_eq!(leading, Leading::Ours, "version {last}: a lease that is long over keeps nobody away");
+        assert_eq!(store.parked().await.unwrap().len(), usize::from(last >= 3), "version {last}");
+        assert_eq!(store.enrolments().await.unwrap().len(), if last >= 4 { 2 } else { 0 }, "version {last}");
+    }
 }
 
 /// A database that a later version made is not touched, and neither is one whose migration was edited after it ran.

@@ -1,0 +1,3 @@
+-- Rows as the second migration can hold them. Never edited.
+
+INSERT INTO parked (id, at, agent, direction, reason, head, size) VALUES (1, 1800000060, 'infra', 'from-agent', 'malformed: expected value at line 1 column 1', 'nonsense', 8);
