@@ -7,16 +7,18 @@ use anyhow::{Context, Result};
 use chiffon_infra::Ansible;
 use chiffon_link::Verifier;
 use chiffon_link::amqp::{AmqpLink, Server, Settings as LinkSettings};
-use chiffon_runtime::{Agent, Settings, Shutdown};
+use chiffon_runtime::{Agent, Settings, Shutdown, Signals};
 use chiffon_trace::Traces;
 use serde_json::json;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::environment::Environment;
 use crate::fetching::Fetching;
 use crate::home::{self, Home};
 use crate::output::Output;
+
+/// The first signal lets what runs end, the second cancels it, the third leaves at once: what runs is `lost` then.
+const AT_ONCE: u32 = 3;
 
 /// Runs until stopped.
 ///
@@ -42,7 +44,7 @@ pub async fn run(home: &Home, environment: &Environment, output: &Output) -> Res
     }
     std::fs::create_dir_all(home.journal()).with_context(|| format!("making {}", home.journal().display()))?;
 
-    let mut signals = Signals::new()?;
+    let mut signals = Signals::listen(AT_ONCE).context("listening for Ctrl-C")?;
     let link = Arc::new(AmqpLink::new(server, LinkSettings::default(), spec.name.clone(), verifier));
     let mut trouble = link.trouble();
     let (shutdown, told) = watch::channel(Shutdown::No);
@@ -76,28 +78,6 @@ pub async fn run(home: &Home, environment: &Environment, output: &Output) -> Res
                 output.say(&json!({ "stopping": true }), text);
                 shutdown.send_replace(next);
             }
-        }
-    }
-}
-
-/// Ctrl-C and SIGTERM.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt()).context("listening for Ctrl-C")?,
-            terminate: signal(SignalKind::terminate()).context("listening for SIGTERM")?,
-        })
-    }
-
-    async fn recv(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
         }
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use chiffon_core::{State, Waiting};
 use chiffon_link::{Delivery, Hub};
+use chiffon_runtime::Signals;
 use chiffon_schemas::crash::crash_point;
 use chiffon_schemas::{FromAgent, Name, Recorder, Timestamp};
 use chiffon_store::{Leading, Store};
@@ -84,7 +85,9 @@ pub struct Options {
 pub async fn up(home: Home, environment: Environment, output: &Output, options: &Options) -> Result<Exit> {
     let config = load(&home)?;
     let _lock = take_lock(&home).await?;
-    let mut signals = Signals::new()?;
+    // Runs on a broker go on at their agents; the embedded agent's have to be cancelled first.
+    let at_once = if config.spec.bus.amqp.is_some() { 2 } else { 3 };
+    let mut signals = Signals::listen(at_once).context("listening for Ctrl-C")?;
     let watched = Watched::start(&home, &config, options.once, output).await?;
     let work = Work { home: &home, environment: &environment, output, options, watched: &watched };
     let ended = work.run(config, &mut signals).await;
@@ -265,7 +268,7 @@ impl Loop<'_> {
         let mut said_ready = false;
         loop {
             let news = self.news(&mut woken, signals, look_again).await?;
-            if matches!(news, News::Stop) && self.at_work().await.is_some_and(|names| names.is_empty()) {
+            if matches!(news, News::Stop) && self.may_leave().await {
                 return Ok(());
             }
             if !self.driver.has_fetched() {
@@ -545,7 +548,10 @@ impl Loop<'_> {
                 if !at_work.is_empty() {
                     let names: Vec<&str> = at_work.iter().map(Name::as_str).collect();
                     let names = names.join(", ");
-                    self.output.progress(&format!("stopping after {names}; once more cancels it"));
+                    self.output.progress(&match self.embedded {
+                        Some(_) => format!("stopping after {names}; once more cancels it"),
+                        None => format!("stopping; {names} goes on at its agent"),
+                    });
                 }
                 Stop::Finish
             }
@@ -561,13 +567,19 @@ impl Loop<'_> {
         };
     }
 
+    /// Whether nothing that runs needs this process.
+    async fn may_leave(&mut self) -> bool {
+        self.embedded.is_none() || self.at_work().await.is_some_and(|names| names.is_empty())
+    }
+
     /// Whether the loop ends here.
     async fn is_over(&mut self, options: &Options) -> Result<bool> {
         if self.stop == Stop::No && !options.once {
             return Ok(false);
         }
         // Whatever else is wrong: what runs is waited for, since it could not go on without this process.
-        if self.at_work().await.is_none_or(|names| !names.is_empty()) {
+        let leaves = self.stop != Stop::No && self.embedded.is_none();
+        if !leaves && self.at_work().await.is_none_or(|names| !names.is_empty()) {
             return Ok(false);
         }
         if self.stop != Stop::No || self.last_error.is_some() {
@@ -632,27 +644,4 @@ fn watch_files(home: &Home, wake: mpsc::Sender<()>) -> Result<Option<notify::Rec
         }
     }
     Ok(Some(watcher))
-}
-
-/// Ctrl-C and SIGTERM.
-struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt()).context("listening for Ctrl-C")?,
-            terminate: signal(SignalKind::terminate()).context("listening for SIGTERM")?,
-        })
-    }
-
-    async fn recv(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }

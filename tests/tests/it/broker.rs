@@ -4,7 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 
-use chiffon_tests::{Bed, Merge};
+use chiffon_tests::{Background, Bed, Merge};
 
 /// Puts other text into the home's configuration; what it was.
 #[track_caller]
@@ -136,4 +136,46 @@ fn doctor_makes_no_signing_key() {
     let said = bed.chiffon(&["doctor"]).ends(3).out;
     assert!(said.contains("FAIL signing key: ") && said.contains("`chiffon broker setup` makes it"), "{said}");
     assert!(!key.exists());
+}
+
+#[test]
+fn what_runs_goes_on_while_the_reconciler_is_away() {
+    let bed = Bed::new();
+    bed.join_broker();
+    let mut up = bed.up();
+    bed.enrol("one");
+    let agent = bed.start_agent("one");
+    bed.push_request("slow", "Deploy the slow one");
+    up.wait_for("slow: proposed");
+    bed.approve("slow", Merge::Commit);
+    up.wait_for("slow: running");
+    bed.wait_until("the task waits", || bed.infra.slow_is_alive());
+    up.signal("TERM");
+    up.wait_for("stopping; slow goes on at its agent");
+    assert_eq!(up.end(), 0);
+    assert!(bed.infra.slow_is_alive());
+    bed.infra.open_gate();
+    bed.wait_until("it ended without a reconciler", || !bed.infra.slow_is_alive());
+    let mut up = bed.up();
+    up.wait_for("slow: succeeded");
+    assert_eq!(bed.infra.lines("slow").len(), 1);
+    for program in [agent, up] {
+        program.signal("TERM");
+        assert_eq!(program.end(), 0);
+    }
+}
+
+#[test]
+fn the_last_signal_ends_a_process_that_hangs() {
+    // It takes connections and never says a word.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let bed = Bed::new();
+    bed.keep_records_at(&format!("postgres://chiffon@{}/chiffon", silent.local_addr().unwrap()));
+    let up = Background::start(bed.command(&["--dir", "home", "up"]));
+    let _line = silent.accept().unwrap();
+    // More than three: the kernel makes one of two that come at the same moment.
+    for _ in 0..20 {
+        up.signal("TERM");
+    }
+    assert_eq!(up.end(), 1);
 }
