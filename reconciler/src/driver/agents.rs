@@ -12,7 +12,7 @@ use chiffon_schemas::{
     AgentMessage, AttemptKey, AttemptState, BootId, FromAgent, Hello, LogDigest, Name, Outcome, Report, ReportBody,
     RunState, Settled, ToAgent, Verdict,
 };
-use chiffon_store::{Accepted, Change, NewParked, Outgoing};
+use chiffon_store::{Accepted, Change, NewParked, Outgoing, Seen};
 use futures_util::future::join_all;
 use serde_json::json;
 
@@ -148,7 +148,7 @@ impl Driver {
     /// before it reached the journal; an order that it has already is one that it passes over.
     async fn order_again(&mut self, agent: &Name) -> Result<(), Error> {
         let mut orders = Vec::new();
-        for name in self.store.active(self.repository).await? {
+        for (name, _) in self.store.active(self.repository).await? {
             let Some(facts) = self.store.facts(self.repository, &name).await? else { continue };
             let Some(run) = facts.run.filter(|run| run.state.is_none()) else { continue };
             let unclaimed = |attempt: &&Attempt| attempt.state == AttemptState::Ordered && &attempt.agent == agent;
@@ -412,11 +412,10 @@ impl Driver {
 
     /// The attempt that a key names, with its run and request.
     pub(super) async fn attempt(&self, key: &AttemptKey) -> Result<Option<(RequestFacts, Run, Attempt)>, Error> {
-        let Some((repository, name)) = self.store.request_of(&key.run).await? else { return Ok(None) };
-        if repository != self.repository {
+        let found = self.store.seen_by_run(&key.run).await?;
+        let Some((_, Seen { facts, .. })) = found.filter(|(repository, _)| *repository == self.repository) else {
             return Ok(None);
-        }
-        let Some(facts) = self.store.facts(repository, &name).await? else { return Ok(None) };
+        };
         let Some(run) = facts.run.clone().filter(|run| run.id == key.run) else { return Ok(None) };
         let found = run.attempts_of(&key.step).find(|attempt| attempt.number == key.attempt).cloned();
         let Some(attempt) = found.filter(|_| key_of(&run, &key.step, key.attempt) == *key) else { return Ok(None) };

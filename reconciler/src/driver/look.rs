@@ -17,24 +17,30 @@ impl Driver {
     /// The facts of a request, with what only git knows, and the world.
     pub(crate) async fn look_at(&self, name: &Name) -> Result<Option<(RequestFacts, World)>, Error> {
         let Some(mut facts) = self.store.facts(self.repository, name).await? else { return Ok(None) };
-        let plan_path = chiffon_requests::plan_path(&facts.path);
-        facts.plan_branch = blocking(|| self.plain.plan_branch(name, &plan_path))?;
+        self.look_at_branch(&mut facts)?;
         Ok(Some((facts, self.world().await?)))
+    }
+
+    /// What only git knows of a request.
+    pub(super) fn look_at_branch(&self, facts: &mut RequestFacts) -> Result<(), Error> {
+        let plan_path = chiffon_requests::plan_path(&facts.path);
+        facts.plan_branch = blocking(|| self.plain.plan_branch(&facts.name, &plan_path))?;
+        Ok(())
     }
 
     /// What all requests share.
     pub(crate) async fn world(&self) -> Result<World, Error> {
-        let cursor = self.store.cursor(self.repository).await?;
+        let ground = self.store.ground(self.repository).await?;
         let now = environment::now();
         // A tick that takes long does not listen either.
         let deaf = now > self.tick_began.plus_secs(DEAF_SECS);
         Ok(World {
             now,
             listening_since: if deaf { now } else { self.listening_since },
-            infra: if self.infra_error.is_some() { None } else { cursor.infra },
-            locks: self.reserved.clone().into_iter().chain(self.store.locks(self.repository).await?).collect(),
-            agents: self.store.agents().await?,
-            load: self.store.load().await?,
+            infra: if self.infra_error.is_some() { None } else { ground.cursor.infra },
+            locks: self.reserved.clone().into_iter().chain(ground.locks).collect(),
+            agents: ground.agents,
+            load: ground.load,
             policy: self.config.policy.clone(),
         })
     }

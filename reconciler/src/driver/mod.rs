@@ -30,7 +30,7 @@ use chiffon_forge::Plain;
 use chiffon_link::Hub;
 use chiffon_requests::{Locks, RefName, Repo};
 use chiffon_schemas::{AttemptKey, AttemptState, Evidence, Host, Name, Oid, Recorder, Span, Timestamp, TraceParent};
-use chiffon_store::{NewParked, RepositoryId, Store};
+use chiffon_store::{NewParked, RepositoryId, Seen, Store};
 
 use crate::config::Config;
 use crate::environment::{self, Environment};
@@ -218,7 +218,7 @@ impl Driver {
         let mut done = 0;
         self.reserved.clear();
         let mut names = self.store.active(self.repository).await?.into_iter();
-        while let Some(name) = names.next() {
+        while let Some((name, _)) = names.next() {
             match self.settle_request(&name).await {
                 Ok(count) => {
                     done += count;
@@ -243,8 +243,11 @@ impl Driver {
     async fn settle_request(&mut self, name: &Name) -> Result<usize, Error> {
         let mut done = 0;
         for _ in 0..MAX_ROUNDS {
-            let seen = self.store.version(self.repository, name).await?;
-            let Some((facts, world)) = self.look_at(name).await? else { return Ok(done) };
+            let Some(Seen { version, mut facts }) = self.store.seen(self.repository, name).await? else {
+                return Ok(done);
+            };
+            self.look_at_branch(&mut facts)?;
+            let world = self.world().await?;
             let mut decision = self.decision(&facts, &world)?;
             if self.winding_down {
                 decision.actions.retain(|action| !begins(action));
@@ -255,7 +258,7 @@ impl Driver {
                 self.reserve(&facts, &world);
                 // What waits for the next start is looked at again then.
                 if !self.winding_down {
-                    self.store.settle(self.repository, name, seen).await?;
+                    self.store.settle(self.repository, name, version).await?;
                 }
                 return Ok(done);
             }
@@ -329,14 +332,14 @@ impl Driver {
     /// # Errors
     /// The store failed.
     pub async fn at_work(&self) -> Result<Vec<Name>, Error> {
-        let mut names = self.store.active(self.repository).await?;
-        let mut at_work = BTreeMap::new();
-        for name in &names {
-            let facts = self.store.facts(self.repository, name).await?;
-            at_work.insert(name.clone(), facts.and_then(|facts| facts.run).is_some_and(|run| is_at_work(&run)));
+        let mut at_work = Vec::new();
+        for (name, _) in self.store.active(self.repository).await? {
+            let facts = self.store.facts(self.repository, &name).await?;
+            if facts.and_then(|facts| facts.run).is_some_and(|run| is_at_work(&run)) {
+                at_work.push(name);
+            }
         }
-        names.retain(|name| at_work[name]);
-        Ok(names)
+        Ok(at_work)
     }
 
     /// Asks every run to stop of which an agent may be at work now. One that has not begun waits for the next start.

@@ -7,8 +7,8 @@ mod postgres;
 mod sqlite;
 
 pub use port::{
-    Accepted, Applied, Change, Command, Cursor, Enrolment, Error, EventFilter, Invitation, Leading, Levels, LogChunk,
-    MAX_PARKED, NewParked, Outgoing, Parked, RepositoryId, SeenRequest, Store,
+    Accepted, Applied, Change, Command, Cursor, Enrolment, Error, EventFilter, Ground, Invitation, Leading, Levels,
+    LogChunk, MAX_PARKED, NewParked, Outgoing, Parked, RepositoryId, Seen, SeenRequest, Store,
 };
 pub use postgres::{Postgres, Server as PostgresServer};
 pub use sqlite::Sqlite;

@@ -97,6 +97,28 @@ pub struct Cursor {
     pub audit: Option<Oid>,
 }
 
+/// A request as it was at a moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Seen {
+    /// Its change counter then, to hand to [`Store::settle`]: it rises with every change of anything below.
+    pub version: i64,
+    /// Its facts, without what only git knows (`plan_branch` is `None`).
+    pub facts: RequestFacts,
+}
+
+/// What all requests of a repository share.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Ground {
+    /// What was last seen of the git side.
+    pub cursor: Cursor,
+    /// Held locks.
+    pub locks: BTreeMap<Host, LockHolder>,
+    /// Agents that were heard of.
+    pub agents: BTreeMap<Name, AgentFacts>,
+    /// How many attempts that are not over each agent has; those without one are left out.
+    pub load: BTreeMap<Name, u32>,
+}
+
 /// One change, done whole or not at all, together with its events. What names a run is refused in another repository
 /// than the run's.
 #[derive(Debug, Clone, PartialEq)]
@@ -492,26 +514,31 @@ pub trait Store: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Applied, Error>;
 
-    /// The facts of one request, without what only git knows (`plan_branch` is `None`).
-    async fn facts(&self, repository: RepositoryId, name: &Name) -> Result<Option<RequestFacts>, Error>;
+    /// One request as it is now.
+    async fn seen(&self, repository: RepositoryId, name: &Name) -> Result<Option<Seen>, Error>;
 
-    /// Requests to be looked at, by priority and then by `since`: those with an open offer, a run that is not over or a
-    /// pause, and those of which anything changed since [`Store::settle`] was called.
-    async fn active(&self, repository: RepositoryId) -> Result<Vec<Name>, Error>;
+    /// The request that a run belongs to, as it is now, and its repository.
+    async fn seen_by_run(&self, run: &RunId) -> Result<Option<(RepositoryId, Seen)>, Error>;
+
+    /// The facts of one request alone.
+    async fn facts(&self, repository: RepositoryId, name: &Name) -> Result<Option<RequestFacts>, Error> {
+        Ok(self.seen(repository, name).await?.map(|seen| seen.facts))
+    }
+
+    /// What all requests share, at one moment.
+    async fn ground(&self, repository: RepositoryId) -> Result<Ground, Error>;
+
+    /// Requests to be looked at and their change counters, by priority and then by `since`: those with an open offer, a
+    /// run that is not over or a pause, and those of which anything changed since [`Store::settle`] was called.
+    async fn active(&self, repository: RepositoryId) -> Result<Vec<(Name, i64)>, Error>;
 
     /// Marks that the request was looked at after its last change and nothing was left to do; any later change of
     /// its rows makes it active again.
     async fn settle(&self, repository: RepositoryId, name: &Name, seen: i64) -> Result<(), Error>;
 
-    /// The request's change counter, to hand to [`Store::settle`]: read before looking.
-    async fn version(&self, repository: RepositoryId, name: &Name) -> Result<i64, Error>;
-
     /// Every request; archived ones (file absent, nothing under way, no refused plan left on `main`) only where
     /// `archived`.
     async fn names(&self, repository: RepositoryId, archived: bool) -> Result<Vec<Name>, Error>;
-
-    /// The request that an attempt's run belongs to.
-    async fn request_of(&self, run: &RunId) -> Result<Option<(RepositoryId, Name)>, Error>;
 
     /// Files of `main` that are not read and belong to no request: path and why, sorted by path.
     async fn refused_files(&self, repository: RepositoryId) -> Result<Vec<(String, String)>, Error>;

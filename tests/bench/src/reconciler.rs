@@ -17,7 +17,7 @@ use chiffon_schemas::{
     AgentMessage, AttemptKey, AttemptState, BootId, Fence, FromAgent, Hello, Name, Report, ReportBody, RunId,
     Timestamp, ToAgent,
 };
-use chiffon_store::{Accepted, Change, Postgres, RepositoryId, Store};
+use chiffon_store::{Accepted, Change, Postgres, RepositoryId, Seen, Store};
 use tokio::process::Child;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -198,9 +198,8 @@ impl Reconciler {
     }
 
     async fn attempt(&self, key: &AttemptKey) -> Result<Attempt> {
-        let (repository, name) = self.store.request_of(&key.run).await?.context("a run that is known")?;
-        let facts = self.store.facts(repository, &name).await?.context("a request that is known")?;
-        let run = facts.run.filter(|run| run.id == key.run).context("the last run")?;
+        let (_, seen) = self.store.seen_by_run(&key.run).await?.context("a run that is known")?;
+        let run = seen.facts.run.filter(|run| run.id == key.run).context("the last run")?;
         run.attempts.into_iter().find(|attempt| attempt.number == key.attempt).context("an attempt that is known")
     }
 
@@ -215,7 +214,7 @@ impl Reconciler {
         self.drain_audit().await?;
         self.store.cursor(self.repository).await?;
         self.store.commands(self.repository).await?;
-        for name in self.store.active(self.repository).await?.into_iter().take(few) {
+        for (name, _) in self.store.active(self.repository).await?.into_iter().take(few) {
             while self.settle(&name).await? {}
         }
         self.relay().await?;
@@ -228,11 +227,10 @@ impl Reconciler {
 
     /// One round for one request; whether there was anything to do.
     async fn settle(&self, name: &Name) -> Result<bool> {
-        let seen = self.store.version(self.repository, name).await?;
-        let Some(facts) = self.store.facts(self.repository, name).await? else { return Ok(false) };
+        let Some(Seen { version, facts }) = self.store.seen(self.repository, name).await? else { return Ok(false) };
         let decision = decide(&facts, &self.world().await?, Freshness::Fresh);
         if decision.actions.is_empty() {
-            self.store.settle(self.repository, name, seen).await?;
+            self.store.settle(self.repository, name, version).await?;
             return Ok(false);
         }
         for action in decision.actions {
@@ -242,14 +240,14 @@ impl Reconciler {
     }
 
     async fn world(&self) -> Result<World> {
-        let cursor = self.store.cursor(self.repository).await?;
+        let ground = self.store.ground(self.repository).await?;
         Ok(World {
             now: clock::now(),
             listening_since: self.begun,
-            infra: cursor.infra,
-            locks: self.store.locks(self.repository).await?,
-            agents: self.store.agents().await?,
-            load: self.store.load().await?,
+            infra: ground.cursor.infra,
+            locks: ground.locks,
+            agents: ground.agents,
+            load: ground.load,
             policy: Policy::default(),
         })
     }

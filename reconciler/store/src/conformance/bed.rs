@@ -167,14 +167,14 @@ impl<'a> Bed<'a> {
         let (store, repository) = (self.store, self.repository);
         let mut all = format!("{:#?}", store.cursor(repository).await.expect("a cursor"));
         for request in store.names(repository, true).await.expect("names") {
-            let version = store.version(repository, &request).await.expect("a version");
-            let facts = store.facts(repository, &request).await.expect("facts");
-            if let Some(run) = facts.as_ref().and_then(|facts| facts.run.as_ref()) {
+            let seen = store.seen(repository, &request).await.expect("a request");
+            let facts = seen.as_ref().map(|seen| &seen.facts);
+            if let Some(run) = facts.and_then(|facts| facts.run.as_ref()) {
                 let log = store.read_log(&run.id, 0, 1000).await.expect("a log");
                 let first = store.first_grant(&run.id).await.expect("a time");
                 all += &format!("{log:#?} {first:?}");
             }
-            all += &format!("{version} {facts:#?}");
+            all += &format!("{seen:#?}");
         }
         let events = store.events(repository, &EventFilter::default()).await.expect("events");
         let waiting = store.unaudited(repository, 1000).await.expect("events");
@@ -185,6 +185,23 @@ impl<'a> Bed<'a> {
         let files = store.refused_files(repository).await.expect("files");
         let commands = store.commands(repository).await.expect("commands");
         all + &format!("{events:#?} {waiting:?} {locks:#?} {active:?} {agents:#?} {outgoing:#?} {files:?} {commands:?}")
+    }
+
+    /// The change counter of a request; 0 where there is none.
+    pub async fn version(&self, request: &Name) -> i64 {
+        self.store.seen(self.repository, request).await.expect("a request").map_or(0, |seen| seen.version)
+    }
+
+    /// The names of what is to be looked at.
+    pub async fn active(&self) -> Vec<Name> {
+        let active = self.store.active(self.repository).await.expect("active ones");
+        active.into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// The repository and the request that a run belongs to.
+    pub async fn request_of(&self, run: &RunId) -> Option<(RepositoryId, Name)> {
+        let found = self.store.seen_by_run(run).await.expect("an answer");
+        found.map(|(repository, seen)| (repository, seen.facts.name))
     }
 
     /// The facts of a request that is there.

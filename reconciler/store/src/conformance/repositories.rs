@@ -58,13 +58,13 @@ pub async fn repositories_share_nothing_but_their_names(fixture: &dyn Fixture) {
     let ids: Vec<_> = waiting.into_iter().map(|event| event.id).collect();
     other.store.audited(other.repository, &ids, &oid(5)).await.expect("marked");
     other.store.command(other.repository, &command("kuma"), at(1)).await.expect("left");
-    let version = other.store.version(other.repository, &kuma()).await.expect("a version");
+    let version = other.version(&kuma()).await;
     other.store.settle(other.repository, &kuma(), version).await.expect("settled");
     untouched("all is done there").await;
 
-    assert_eq!(bed.store.request_of(&here).await.expect("a request"), Some((bed.repository, kuma())));
-    assert_eq!(bed.store.request_of(&there).await.expect("a request"), Some((other.repository, kuma())));
-    assert_eq!(bed.store.request_of(&run_id(3)).await.expect("no request"), None);
+    assert_eq!(bed.request_of(&here).await, Some((bed.repository, kuma())));
+    assert_eq!(bed.request_of(&there).await, Some((other.repository, kuma())));
+    assert_eq!(bed.request_of(&run_id(3)).await, None);
 }
 
 /// One repository's mistake can't move the audit branch of another.

@@ -79,7 +79,7 @@ pub async fn a_plan_without_a_request_is_known(fixture: &dyn Fixture) {
     assert_eq!((facts.file, facts.plan_on_main), (RequestFile::Absent, Some(oid(4))));
     bed.apply(Change::Refused { name: kuma(), refusal: refusal(RefusalReason::NotOffered) }).await;
     assert_eq!(bed.facts(&kuma()).await.refusal, Some(refusal(RefusalReason::NotOffered)));
-    assert_eq!(bed.store.active(bed.repository).await.expect("active ones"), [kuma()]);
+    assert_eq!(bed.active().await, [kuma()]);
 }
 
 /// The age of a request is that of its content, wherever the file lies and however often it is seen.
@@ -149,7 +149,7 @@ pub async fn what_is_not_there_is_not_changed(fixture: &dyn Fixture) {
     bed.conflict(Change::PauseSet { name: kuma(), pause: None }, "kuma").await;
     bed.conflict(Change::ReplanAsked { name: kuma(), after: 1 }, "kuma").await;
     bed.refused(recorded(&kuma(), &offer(&kuma(), 1))).await;
-    assert_eq!(bed.store.version(bed.repository, &kuma()).await.expect("a version"), 0);
+    assert_eq!(bed.version(&kuma()).await, 0);
 }
 
 /// The list of files that are not read is replaced as a whole.
@@ -164,12 +164,8 @@ pub async fn files_that_are_not_read_are_listed(fixture: &dyn Fixture) {
     }
 }
 
-async fn active(bed: &Bed<'_>) -> Vec<Name> {
-    bed.store.active(bed.repository).await.expect("active ones")
-}
-
 async fn settle(bed: &Bed<'_>, request: &Name) {
-    let version = bed.store.version(bed.repository, request).await.expect("a version");
+    let version = bed.version(request).await;
     bed.store.settle(bed.repository, request, version).await.expect("settled");
 }
 
@@ -179,12 +175,12 @@ pub async fn r3_a_change_between_looking_and_settling_is_not_forgotten(fixture: 
     bed.running(&kuma(), 1).await;
     let run = bed.run().await.id;
     bed.finish(&run, RunState::Failed).await;
-    let seen = bed.store.version(bed.repository, &kuma()).await.expect("a version");
+    let seen = bed.version(&kuma()).await;
     bed.apply(Change::ReplanAsked { name: kuma(), after: 1 }).await;
     bed.store.settle(bed.repository, &kuma(), seen).await.expect("settled");
-    assert_eq!(active(&bed).await, [kuma()], "the change came after the look");
+    assert_eq!(bed.active().await, [kuma()], "the change came after the look");
     settle(&bed, &kuma()).await;
-    assert!(active(&bed).await.is_empty());
+    assert!(bed.active().await.is_empty());
 }
 
 /// Each change of a request at rest wakes it.
@@ -210,9 +206,9 @@ pub async fn r3_every_change_wakes_a_request_at_rest(fixture: &dyn Fixture) {
     ];
     for change in changes {
         settle(&bed, &kuma()).await;
-        assert!(active(&bed).await.is_empty(), "{change:?}");
+        assert!(bed.active().await.is_empty(), "{change:?}");
         bed.apply(change.clone()).await;
-        assert_eq!(active(&bed).await, [kuma()], "{change:?}");
+        assert_eq!(bed.active().await, [kuma()], "{change:?}");
     }
 }
 
@@ -232,14 +228,14 @@ pub async fn r3_every_step_of_an_attempt_is_a_change_of_its_request(fixture: &dy
         Change::RunFinished { run: key.run.clone(), state: RunState::Lost, voided: false },
     ];
     for change in changes {
-        let before = bed.store.version(bed.repository, &kuma()).await.expect("a version");
+        let before = bed.version(&kuma()).await;
         bed.apply(change.clone()).await;
-        assert!(bed.store.version(bed.repository, &kuma()).await.expect("a version") > before, "{change:?}");
+        assert!(bed.version(&kuma()).await > before, "{change:?}");
     }
     settle(&bed, &kuma()).await;
-    assert!(active(&bed).await.is_empty());
+    assert!(bed.active().await.is_empty());
     bed.apply(moved(&key, Lost, Failed)).await;
-    assert_eq!(active(&bed).await, [kuma()], "a late report wakes what is over");
+    assert_eq!(bed.active().await, [kuma()], "a late report wakes what is over");
 }
 
 /// Open offers, runs that go on and pauses are looked at in every tick, settled or not.
@@ -247,20 +243,20 @@ pub async fn what_waits_for_time_is_always_looked_at(fixture: &dyn Fixture) {
     let bed = Bed::new(fixture).await;
     let run = bed.running(&kuma(), 1).await;
     settle(&bed, &kuma()).await;
-    assert_eq!(active(&bed).await, [kuma()], "a run goes on");
+    assert_eq!(bed.active().await, [kuma()], "a run goes on");
     bed.apply(ordered(&kuma(), &key(&run, "site", 1))).await;
     settle(&bed, &kuma()).await;
-    assert_eq!(active(&bed).await, [kuma()], "a run goes on");
+    assert_eq!(bed.active().await, [kuma()], "a run goes on");
     bed.finish(&run, RunState::Succeeded).await;
     settle(&bed, &kuma()).await;
-    assert!(active(&bed).await.is_empty(), "all is done");
+    assert!(bed.active().await.is_empty(), "all is done");
     bed.apply(Change::PauseSet { name: kuma(), pause: Some(pause()) }).await;
     settle(&bed, &kuma()).await;
-    assert_eq!(active(&bed).await, [kuma()], "a pause ends by itself");
+    assert_eq!(bed.active().await, [kuma()], "a pause ends by itself");
     bed.apply(Change::PauseSet { name: kuma(), pause: None }).await;
     bed.apply(recorded(&kuma(), &offer(&kuma(), 2))).await;
     settle(&bed, &kuma()).await;
-    assert_eq!(active(&bed).await, [kuma()], "an offer expires");
+    assert_eq!(bed.active().await, [kuma()], "an offer expires");
 }
 
 /// The urgent first, then the old.
@@ -270,7 +266,7 @@ pub async fn active_requests_come_by_priority_and_age(fixture: &dyn Fixture) {
         bed.file(&name(request), valid(1, priority), secs).await;
     }
     let order = ["e", "b", "c", "a", "d"].map(name);
-    assert_eq!(active(&bed).await, order);
+    assert_eq!(bed.active().await, order);
 }
 
 /// A request whose file is gone is listed only with the archive, once its run is over.

@@ -143,7 +143,7 @@ pub async fn the_last_run_is_the_one_of_the_facts(fixture: &dyn Fixture) {
     let second = run(&run_id(6), &offer);
     bed.apply(Change::Approved { name: kuma(), run: Box::new(second.clone()) }).await;
     assert_eq!(bed.run().await, second);
-    assert_eq!(bed.store.request_of(&first).await.expect("a request"), Some((bed.repository, kuma())));
+    assert_eq!(bed.request_of(&first).await, Some((bed.repository, kuma())));
 }
 
 /// When the first attempt was granted is known as soon as one was, and stays.

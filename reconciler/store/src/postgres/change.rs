@@ -339,10 +339,17 @@ pub(super) async fn append_event(
         map.insert("fence".to_owned(), serde_json::to_value(fence).expect("a fence is plain data"));
     }
     let services: Vec<String> = event.services.iter().map(|service| rows::plain(service).into_owned()).collect();
-    let row = sqlx::query(
-        "INSERT INTO events (id, repository_id, kind, request, request_oid, plan, run, hosts, services, summary, detail, at)
-         VALUES ($1::uuid, $2, $3, $4, $5, $6, $7::uuid, $8, $9, $10, $11::jsonb, to_timestamp($12::double precision))
-         RETURNING seq",
+    sqlx::query(
+        "WITH new AS (
+             INSERT INTO events (id, repository_id, kind, request, request_oid, plan, run, hosts, services, summary,
+                 detail, at)
+             VALUES ($1::uuid, $2, $3, $4, $5, $6, $7::uuid, $8, $9, $10, $11::jsonb,
+                 to_timestamp($12::double precision))
+             RETURNING seq),
+         by_host AS (INSERT INTO event_hosts (repository_id, host, event)
+             SELECT DISTINCT $2, host, seq FROM new, unnest($8::text[]) AS host)
+         INSERT INTO event_services (repository_id, service, event)
+             SELECT DISTINCT $2, service, seq FROM new, unnest($9::text[]) AS service",
     )
     .bind(rows::uuid(event.id.as_str()))
     .bind(repository.0)
@@ -356,18 +363,7 @@ pub(super) async fn append_event(
     .bind(rows::plain(&event.summary))
     .bind(rows::text(&detail))
     .bind(event.at.secs())
-    .fetch_one(&mut *tx)
+    .execute(&mut *tx)
     .await?;
-    let seq: i64 = row.try_get("seq")?;
-    for (table, words) in [
-        ("INSERT INTO event_hosts (repository_id, host, event)", rows::texts(&event.hosts)),
-        ("INSERT INTO event_services (repository_id, service, event)", services),
-    ] {
-        if words.is_empty() {
-            continue;
-        }
-        let statement = format!("{table} SELECT $1, word, $2 FROM unnest($3::text[]) AS word ON CONFLICT DO NOTHING");
-        sqlx::query(sqlx::AssertSqlSafe(statement)).bind(repository.0).bind(seq).bind(words).execute(&mut *tx).await?;
-    }
     Ok(())
 }

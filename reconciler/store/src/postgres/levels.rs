@@ -1,27 +1,9 @@
 //! How much of everything there is at a moment.
 
-use std::collections::BTreeMap;
-
-use chiffon_schemas::Name;
 use sqlx::{PgConnection, Row};
 
 use super::rows;
 use crate::{Error, Levels, RepositoryId};
-
-pub(super) async fn load(db: &mut PgConnection) -> Result<BTreeMap<Name, u32>, Error> {
-    let rows = sqlx::query(
-        "SELECT agent, count(*) AS count FROM attempts
-         WHERE state IN ('ordered', 'claimed', 'granted', 'started') GROUP BY agent",
-    )
-    .fetch_all(db)
-    .await?;
-    rows.iter()
-        .map(|row| {
-            let count: i64 = row.try_get("count")?;
-            Ok((rows::parsed(row, "attempts", "agent", Name::parse)?, u32::try_from(count).unwrap_or(u32::MAX)))
-        })
-        .collect()
-}
 
 pub(super) async fn levels(db: &mut PgConnection, repository: RepositoryId) -> Result<Levels, Error> {
     let row = sqlx::query(

@@ -9,6 +9,30 @@ use crate::{Accepted, Error, LogChunk};
 
 const DAY: i64 = 86_400;
 
+/// Stores the number of a report without a log, where it is the next one of this fence and from the right agent.
+pub(super) async fn report_next(
+    db: &mut PgConnection,
+    agent: &Name,
+    key: &AttemptKey,
+    fence: Fence,
+    seq: u64,
+) -> Result<bool, Error> {
+    let done = sqlx::query(
+        "UPDATE attempts SET last_seq = $1 WHERE run_id = $2::uuid AND step = $3 AND number = $4 AND agent = $5
+         AND fence_incarnation = $6 AND fence_counter = $7 AND last_seq = $1 - 1",
+    )
+    .bind(i64::try_from(seq).unwrap_or(i64::MAX))
+    .bind(rows::uuid(key.run.as_str()))
+    .bind(key.step.as_str())
+    .bind(i64::from(key.attempt))
+    .bind(agent.as_str())
+    .bind(i64::from(fence.incarnation))
+    .bind(i64::try_from(fence.counter).unwrap_or(i64::MAX))
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
 pub(super) async fn report(
     tx: &mut PgConnection,
     agent: &Name,

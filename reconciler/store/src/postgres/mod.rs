@@ -6,7 +6,9 @@
 mod change;
 mod enrolments;
 mod levels;
+mod lines;
 mod logs;
+mod outbox;
 mod parked;
 mod read;
 mod rows;
@@ -18,15 +20,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chiffon_core::facts::{AgentFacts, Event, LockHolder, RequestFacts};
+use chiffon_core::facts::{AgentFacts, Event, LockHolder};
 use chiffon_schemas::{AttemptKey, EventId, Fence, Host, Json, Name, Oid, RepoPath, RunId, Timestamp, ToAgent};
 use sqlx::postgres::{PgListener, PgPool, PgPoolOptions};
 use sqlx::{Connection, PgConnection, Postgres as Pg, Row, Transaction};
 
 use crate::{
-    Accepted, Applied, Change, Command, Cursor, Enrolment, Error, EventFilter, Invitation, Leading, Levels, LogChunk,
-    NewParked, Outgoing, Parked, RepositoryId, Store,
+    Accepted, Applied, Change, Command, Cursor, Enrolment, Error, EventFilter, Ground, Invitation, Leading, Levels,
+    LogChunk, NewParked, Outgoing, Parked, RepositoryId, Seen, Store,
 };
+use lines::{Line, Lines};
 use rows::columns;
 pub use server::Server;
 
@@ -43,6 +46,7 @@ const LISTEN_AGAIN: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct Postgres {
     pool: PgPool,
+    lines: Lines,
     /// Days whose partition of the log is known to be there.
     days: Arc<Mutex<HashSet<i64>>>,
     listener: Arc<tokio::sync::Mutex<Option<PgListener>>>,
@@ -62,7 +66,7 @@ impl Postgres {
         let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(PATIENCE);
         let pool = pool.connect_with(options).await?;
         sqlx::migrate!("../../migrations/postgres").run(&pool).await.map_err(Error::Migrate)?;
-        Ok(Self { pool, days: Arc::default(), listener: Arc::default(), leads: Arc::default() })
+        Ok(Self { lines: Lines::new(pool.clone()), pool, days: Arc::default(), listener: Arc::default(), leads: Arc::default() })
     }
 
     /// How the server would find past events, in its own words: for tests of the indexes.
@@ -75,20 +79,29 @@ impl Postgres {
     }
 
     /// A transaction in which nobody else changes anything of a repository.
-    async fn begin(&self, repository: RepositoryId) -> Result<Transaction<'static, Pg>, Error> {
-        let mut tx = self.pool.begin().await?;
-        sqlx::query("SELECT id FROM repositories WHERE id = $1 FOR NO KEY UPDATE")
-            .bind(repository.0)
-            .execute(&mut *tx)
-            .await?;
-        if let Some(epoch) = self.epoch(repository) {
-            let leads = sqlx::query("SELECT epoch FROM leaders WHERE repository_id = $1 AND epoch = $2")
+    async fn begin<'line>(
+        &self,
+        line: &'line mut Line,
+        repository: RepositoryId,
+    ) -> Result<Transaction<'line, Pg>, Error> {
+        let mut tx = line.begin().await?;
+        let Some(epoch) = self.epoch(repository) else {
+            sqlx::query("SELECT id FROM repositories WHERE id = $1 FOR NO KEY UPDATE")
                 .bind(repository.0)
-                .bind(epoch)
-                .fetch_optional(&mut *tx)
+                .execute(&mut *tx)
                 .await?;
-            leads.ok_or(Error::Deposed)?;
-        }
+            return Ok(tx);
+        };
+        // Both rows are locked: whoever had to wait for them is told who leads now, not who led when it asked.
+        let leads = sqlx::query(
+            "SELECT epoch FROM repositories JOIN leaders ON repository_id = repositories.id
+             WHERE repositories.id = $1 AND epoch = $2 FOR NO KEY UPDATE OF repositories, leaders",
+        )
+        .bind(repository.0)
+        .bind(epoch)
+        .fetch_optional(&mut *tx)
+        .await?;
+        leads.ok_or(Error::Deposed)?;
         Ok(tx)
     }
 
@@ -109,6 +122,16 @@ impl Postgres {
         self.days.lock().unwrap_or_else(PoisonError::into_inner).insert(day);
         Ok(())
     }
+}
+
+/// Asks a question on a line, which is kept where it was answered.
+macro_rules! ask {
+    ($store:ident, $line:ident, $question:expr) => {{
+        let mut $line = $store.lines.take().await?;
+        let answer = $question.await?;
+        $line.keep();
+        Ok(answer)
+    }};
 }
 
 #[async_trait]
@@ -164,7 +187,7 @@ impl Store for Postgres {
     }
 
     async fn cursor(&self, repository: RepositoryId) -> Result<Cursor, Error> {
-        read::cursor(&mut *self.pool.acquire().await?, repository).await
+        ask!(self, line, read::cursor(&mut line, repository))
     }
 
     async fn apply(
@@ -175,33 +198,44 @@ impl Store for Postgres {
         messages: &[(Name, ToAgent)],
         now: Timestamp,
     ) -> Result<Applied, Error> {
-        let mut tx = self.begin(repository).await?;
-        let applied = change::apply(&mut tx, repository, change, now).await?;
+        let mut line = self.lines.take().await?;
+        let mut tx = self.begin(&mut line, repository).await?;
+        let applied = match change::apply(&mut tx, repository, change, now).await {
+            Ok(applied) => applied,
+            Err(error) => {
+                // It was looked up and found to be otherwise: the connection is as good as before.
+                tx.rollback().await?;
+                line.keep();
+                return Err(error);
+            }
+        };
         for event in events {
             change::append_event(&mut tx, repository, event, applied.fence).await?;
         }
-        push_messages(&mut tx, messages, now).await?;
+        outbox::push(&mut tx, messages, now).await?;
         tx.commit().await?;
+        line.keep();
         Ok(applied)
     }
 
-    async fn facts(&self, repository: RepositoryId, name: &Name) -> Result<Option<RequestFacts>, Error> {
-        let mut tx = self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-        read::facts(&mut tx, repository, name).await
+    async fn seen(&self, repository: RepositoryId, name: &Name) -> Result<Option<Seen>, Error> {
+        ask!(self, line, read::seen(&mut line, repository, name))
     }
 
-    async fn active(&self, repository: RepositoryId) -> Result<Vec<Name>, Error> {
-        let rows = sqlx::query(
-            "SELECT name FROM requests WHERE repository_id = $1 AND (version <> settled OR watched)
-             ORDER BY priority DESC, since, name",
-        )
-        .bind(repository.0)
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter().map(|row| rows::parsed(row, "requests", "name", Name::parse)).collect()
+    async fn seen_by_run(&self, run: &RunId) -> Result<Option<(RepositoryId, Seen)>, Error> {
+        ask!(self, line, read::seen_by_run(&mut line, run))
+    }
+
+    async fn ground(&self, repository: RepositoryId) -> Result<Ground, Error> {
+        ask!(self, line, read::ground(&mut line, repository))
+    }
+
+    async fn active(&self, repository: RepositoryId) -> Result<Vec<(Name, i64)>, Error> {
+        ask!(self, line, read::active(&mut line, repository))
     }
 
     async fn settle(&self, repository: RepositoryId, name: &Name, seen: i64) -> Result<(), Error> {
+        let mut line = self.lines.take().await?;
         sqlx::query(
             "UPDATE requests SET settled = $1 WHERE repository_id = $2 AND name = $3 AND settled <> $1
                  AND ($4::bigint IS NULL OR EXISTS (SELECT FROM leaders WHERE repository_id = $2 AND epoch = $4))",
@@ -210,52 +244,22 @@ impl Store for Postgres {
         .bind(repository.0)
         .bind(name.as_str())
         .bind(self.epoch(repository))
-        .execute(&self.pool)
+        .execute(&mut *line)
         .await?;
+        line.keep();
         Ok(())
-    }
-
-    async fn version(&self, repository: RepositoryId, name: &Name) -> Result<i64, Error> {
-        let row = sqlx::query("SELECT version FROM requests WHERE repository_id = $1 AND name = $2")
-            .bind(repository.0)
-            .bind(name.as_str())
-            .fetch_optional(&self.pool)
-            .await?;
-        row.map_or(Ok(0), |row| Ok(row.try_get("version")?))
     }
 
     async fn names(&self, repository: RepositoryId, archived: bool) -> Result<Vec<Name>, Error> {
         read::names(&mut *self.pool.acquire().await?, repository, archived).await
     }
 
-    async fn request_of(&self, run: &RunId) -> Result<Option<(RepositoryId, Name)>, Error> {
-        let row = sqlx::query("SELECT repository_id, name FROM runs WHERE id = $1::uuid")
-            .bind(rows::uuid(run.as_str()))
-            .fetch_optional(&self.pool)
-            .await?;
-        let Some(row) = row else { return Ok(None) };
-        let name = rows::parsed(&row, "runs", "name", Name::parse)?;
-        Ok(Some((RepositoryId(row.try_get("repository_id")?), name)))
-    }
-
     async fn refused_files(&self, repository: RepositoryId) -> Result<Vec<(String, String)>, Error> {
-        let rows = sqlx::query("SELECT path, reason FROM refused_files WHERE repository_id = $1 ORDER BY path")
-            .bind(repository.0)
-            .fetch_all(&self.pool)
-            .await?;
-        let file = |row| Ok((rows::whole(Row::try_get(row, "path")?), rows::whole(Row::try_get(row, "reason")?)));
-        rows.iter().map(file).collect()
+        ask!(self, line, read::refused_files(&mut line, repository))
     }
 
     async fn first_grant(&self, run: &RunId) -> Result<Option<Timestamp>, Error> {
-        let row = sqlx::query(
-            "SELECT extract(epoch FROM MIN(at))::bigint AS at FROM attempt_states
-             WHERE run_id = $1::uuid AND state = 'granted'",
-        )
-        .bind(rows::uuid(run.as_str()))
-        .fetch_one(&self.pool)
-        .await?;
-        Ok(row.try_get::<Option<i64>, _>("at")?.map(Timestamp::from_secs))
+        ask!(self, line, read::first_grant(&mut line, run))
     }
 
     async fn locks(&self, repository: RepositoryId) -> Result<BTreeMap<Host, LockHolder>, Error> {
@@ -278,9 +282,15 @@ impl Store for Postgres {
         if log.is_some() {
             self.have_day(now).await?;
         }
-        let mut tx = self.pool.begin().await?;
+        let mut line = self.lines.take().await?;
+        if log.is_none() && logs::report_next(&mut line, agent, key, fence, seq).await? {
+            line.keep();
+            return Ok(Accepted::Stored(seq));
+        }
+        let mut tx = line.begin().await?;
         let accepted = logs::report(&mut tx, agent, key, fence, seq, log, now).await?;
         tx.commit().await?;
+        line.keep();
         Ok(accepted)
     }
 
@@ -298,7 +308,7 @@ impl Store for Postgres {
 
     async fn send(&self, messages: &[(Name, ToAgent)], now: Timestamp) -> Result<(), Error> {
         let mut tx = self.pool.begin().await?;
-        push_messages(&mut tx, messages, now).await?;
+        outbox::push(&mut tx, messages, now).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -320,7 +330,7 @@ impl Store for Postgres {
     }
 
     async fn load(&self) -> Result<BTreeMap<Name, u32>, Error> {
-        levels::load(&mut *self.pool.acquire().await?).await
+        read::load(&mut *self.pool.acquire().await?).await
     }
 
     async fn levels(&self, repository: RepositoryId) -> Result<Levels, Error> {
@@ -339,7 +349,7 @@ impl Store for Postgres {
     }
 
     async fn enrolments(&self) -> Result<Vec<Enrolment>, Error> {
-        enrolments::all(&mut *self.pool.acquire().await?).await
+        ask!(self, line, enrolments::all(&mut line))
     }
 
     async fn revoke(&self, agent: &Name, now: Timestamp) -> Result<bool, Error> {
@@ -350,63 +360,38 @@ impl Store for Postgres {
     }
 
     async fn outgoing(&self, after: i64, limit: u32) -> Result<Vec<Outgoing>, Error> {
-        let rows =
-            sqlx::query("SELECT id, agent, message::text AS message FROM messages WHERE id > $1 ORDER BY id LIMIT $2")
-                .bind(after)
-                .bind(i64::from(limit))
-                .fetch_all(&self.pool)
-                .await?;
-        let outgoing = |row| {
-            Ok(Outgoing {
-                id: Row::try_get(row, "id")?,
-                agent: rows::parsed(row, "messages", "agent", Name::parse)?,
-                message: rows::json(row, "messages", "message")?,
-            })
-        };
-        rows.iter().map(outgoing).collect()
+        ask!(self, line, outbox::waiting(&mut line, after, limit))
     }
 
     async fn sent(&self, ids: &[i64]) -> Result<(), Error> {
-        sqlx::query("DELETE FROM messages WHERE id = ANY($1)").bind(ids).execute(&self.pool).await?;
-        Ok(())
+        ask!(self, line, outbox::sent(&mut line, ids))
     }
 
     async fn unaudited(&self, repository: RepositoryId, limit: u32) -> Result<Vec<Event>, Error> {
-        let rows = sqlx::query(concat!(
-            "SELECT ",
-            columns!(event),
-            " FROM events WHERE repository_id = $1 AND audit_commit IS NULL ORDER BY seq LIMIT $2"
-        ))
-        .bind(repository.0)
-        .bind(i64::from(limit))
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter().map(rows::event).collect()
+        ask!(self, line, read::unaudited(&mut line, repository, limit))
     }
 
     async fn audited(&self, repository: RepositoryId, events: &[EventId], commit: &Oid) -> Result<(), Error> {
-        let mut tx = self.begin(repository).await?;
+        let mut line = self.lines.take().await?;
+        let mut tx = self.begin(&mut line, repository).await?;
         let ids: Vec<String> = events.iter().map(|id| rows::uuid(id.as_str())).collect();
         sqlx::query(
-            "UPDATE events SET audit_commit = $1
-             WHERE id = ANY($2::uuid[]) AND repository_id = $3 AND audit_commit IS NULL",
+            "WITH written AS (UPDATE events SET audit_commit = $1
+                 WHERE id = ANY($2::uuid[]) AND repository_id = $3 AND audit_commit IS NULL)
+             UPDATE repositories SET audit = $1 WHERE id = $3",
         )
         .bind(commit.as_str())
         .bind(ids)
         .bind(repository.0)
         .execute(&mut *tx)
         .await?;
-        sqlx::query("UPDATE repositories SET audit = $1 WHERE id = $2")
-            .bind(commit.as_str())
-            .bind(repository.0)
-            .execute(&mut *tx)
-            .await?;
         tx.commit().await?;
+        line.keep();
         Ok(())
     }
 
     async fn events(&self, repository: RepositoryId, filter: &EventFilter) -> Result<Vec<Event>, Error> {
-        read::events(&mut *self.pool.acquire().await?, repository, filter).await
+        ask!(self, line, read::events(&mut line, repository, filter))
     }
 
     async fn history(
@@ -458,15 +443,7 @@ impl Store for Postgres {
     }
 
     async fn commands(&self, repository: RepositoryId) -> Result<Vec<Command>, Error> {
-        let rows = sqlx::query(concat!(
-            "SELECT ",
-            columns!(command),
-            " FROM commands WHERE repository_id = $1 AND answer IS NULL ORDER BY id"
-        ))
-        .bind(repository.0)
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter().map(rows::command).collect()
+        ask!(self, line, read::commands(&mut line, repository))
     }
 
     async fn command_by_id(&self, id: i64) -> Result<Option<Command>, Error> {
@@ -494,16 +471,3 @@ async fn listen(pool: &PgPool) -> Result<PgListener, sqlx::Error> {
     Ok(listener)
 }
 
-async fn push_messages(tx: &mut PgConnection, messages: &[(Name, ToAgent)], now: Timestamp) -> Result<(), Error> {
-    for (agent, message) in messages {
-        sqlx::query(
-            "INSERT INTO messages (agent, message, at) VALUES ($1, $2::jsonb, to_timestamp($3::double precision))",
-        )
-        .bind(agent.as_str())
-        .bind(rows::text(message))
-        .bind(now.secs())
-        .execute(&mut *tx)
-        .await?;
-    }
-    Ok(())
-}

@@ -2,75 +2,97 @@
 
 use std::collections::BTreeMap;
 
-use chiffon_core::facts::{AgentFacts, Attempt, Event, LockHolder, RequestFacts, Run};
-use chiffon_schemas::{AgentKind, BootId, Host, Name, Oid, Outcome, RepoPath, RunId, Verdict};
+use chiffon_core::facts::{AgentFacts, Event, LockHolder, RequestFacts, Run};
+use chiffon_schemas::{BootId, Host, Name, Oid, Outcome, RepoPath, RunId, Timestamp, Verdict};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Postgres, QueryBuilder, Row};
 
-use super::rows::{self, columns};
-use crate::{Cursor, Error, EventFilter, RepositoryId};
+use super::rows::{self, Fields, columns};
+use crate::{Command, Cursor, Error, EventFilter, Ground, RepositoryId, Seen};
 
 pub(super) async fn cursor(db: &mut PgConnection, repository: RepositoryId) -> Result<Cursor, Error> {
     let row = sqlx::query("SELECT id, main, infra, audit FROM repositories WHERE id = $1")
         .bind(repository.0)
         .fetch_one(db)
         .await?;
-    let oid = |column| rows::maybe(&row, "repositories", column, Oid::parse);
+    cursor_of(&row)
+}
+
+fn cursor_of(row: &PgRow) -> Result<Cursor, Error> {
+    let oid = |column| rows::maybe(row, "repositories", column, Oid::parse);
     Ok(Cursor { main: oid("main")?, infra: oid("infra")?, audit: oid("audit")? })
 }
 
-pub(super) async fn facts(
-    db: &mut PgConnection,
-    repository: RepositoryId,
-    name: &Name,
-) -> Result<Option<RequestFacts>, Error> {
-    let row =
-        sqlx::query(concat!("SELECT ", columns!(request), " FROM requests WHERE repository_id = $1 AND name = $2"))
-            .bind(repository.0)
-            .bind(name.as_str())
-            .fetch_optional(&mut *db)
-            .await?;
-    let Some(row) = row else { return Ok(None) };
-    let offers = sqlx::query(concat!(
-        "SELECT ",
-        columns!(offer),
-        " FROM offers WHERE repository_id = $1 AND name = $2 ORDER BY revision"
-    ))
-    .bind(repository.0)
-    .bind(name.as_str())
-    .fetch_all(&mut *db)
-    .await?;
-    let replan: Option<i64> = row.try_get("replan_after")?;
-    Ok(Some(RequestFacts {
-        name: name.clone(),
-        path: rows::parsed(&row, "requests", "path", RepoPath::parse)?,
-        file: rows::file(&row)?,
-        since: rows::time(&row, "since")?,
-        plan_on_main: rows::maybe(&row, "requests", "plan_on_main", Oid::parse)?,
-        plan_branch: None,
-        offers: offers.iter().map(rows::offer).collect::<Result<_, _>>()?,
-        unplanned: rows::maybe_json(&row, "requests", "unplanned")?,
-        refusal: rows::maybe_json(&row, "requests", "refusal")?,
-        run: last_run(db, repository, name).await?,
-        pause: rows::maybe_json(&row, "requests", "pause")?,
-        replan_after: replan.and_then(|revision| u32::try_from(revision).ok()),
-    }))
+/// The columns of everything that is known of a request, each set of rows as JSON: one question, so that all of it is of
+/// one moment, and one answer.
+macro_rules! seen {
+    ($of:literal) => {
+        concat!(
+            "SELECT repository_id, version, ",
+            columns!(request),
+            ", (SELECT json_agg(row_to_json(offer) ORDER BY offer.revision)::text FROM (SELECT ",
+            columns!(offer),
+            " FROM offers WHERE offers.repository_id = requests.repository_id AND offers.name = requests.name)
+                 AS offer) AS offers,
+             (SELECT json_agg(row_to_json(run))::text FROM (SELECT ",
+            columns!(run),
+            " FROM runs WHERE runs.repository_id = requests.repository_id AND runs.name = requests.name
+              ORDER BY runs.id DESC LIMIT 1) AS run) AS runs,
+             (SELECT json_agg(row_to_json(attempt) ORDER BY attempt.number)::text FROM (SELECT ",
+            columns!(attempt),
+            " FROM attempts WHERE attempts.run_id =
+                 (SELECT runs.id FROM runs WHERE runs.repository_id = requests.repository_id
+                  AND runs.name = requests.name ORDER BY runs.id DESC LIMIT 1)) AS attempt) AS attempts
+             FROM requests WHERE ",
+            $of
+        )
+    };
 }
 
-async fn last_run(db: &mut PgConnection, repository: RepositoryId, name: &Name) -> Result<Option<Run>, Error> {
-    let row = sqlx::query(concat!(
-        "SELECT ",
-        columns!(run),
-        " FROM runs WHERE repository_id = $1 AND name = $2 ORDER BY id DESC LIMIT 1"
-    ))
-    .bind(repository.0)
-    .bind(name.as_str())
-    .fetch_optional(&mut *db)
-    .await?;
+pub(super) async fn seen(db: &mut PgConnection, repository: RepositoryId, name: &Name) -> Result<Option<Seen>, Error> {
+    let row = sqlx::query(seen!("repository_id = $1 AND name = $2"))
+        .bind(repository.0)
+        .bind(name.as_str())
+        .fetch_optional(db)
+        .await?;
+    row.map(|row| seen_of(&row)).transpose()
+}
+
+/// The request that a run belongs to.
+pub(super) async fn seen_by_run(db: &mut PgConnection, run: &RunId) -> Result<Option<(RepositoryId, Seen)>, Error> {
+    let row = sqlx::query(seen!("(repository_id, name) = (SELECT repository_id, name FROM runs WHERE id = $1::uuid)"))
+        .bind(rows::uuid(run.as_str()))
+        .fetch_optional(db)
+        .await?;
     let Some(row) = row else { return Ok(None) };
-    let id: String = row.try_get("id")?;
-    let attempts = attempts(db, &id).await?;
-    let mut run = rows::run(&row, attempts)?;
+    Ok(Some((RepositoryId(row.try_get("repository_id")?), seen_of(&row)?)))
+}
+
+fn seen_of(row: &PgRow) -> Result<Seen, Error> {
+    let offers = rows::inner(row, "offers")?;
+    let replan: Option<i64> = row.try_get("replan_after")?;
+    let facts = RequestFacts {
+        name: rows::parsed(row, "requests", "name", Name::parse)?,
+        path: rows::parsed(row, "requests", "path", RepoPath::parse)?,
+        file: rows::file(row)?,
+        since: rows::time(row, "since")?,
+        plan_on_main: rows::maybe(row, "requests", "plan_on_main", Oid::parse)?,
+        plan_branch: None,
+        offers: offers.iter().map(rows::offer).collect::<Result<_, _>>()?,
+        unplanned: rows::maybe_json(row, "requests", "unplanned")?,
+        refusal: rows::maybe_json(row, "requests", "refusal")?,
+        run: last_run(row)?,
+        pause: rows::maybe_json(row, "requests", "pause")?,
+        replan_after: replan.and_then(|revision| u32::try_from(revision).ok()),
+    };
+    Ok(Seen { version: row.try_get("version")?, facts })
+}
+
+fn last_run(row: &PgRow) -> Result<Option<Run>, Error> {
+    let runs = rows::inner(row, "runs")?;
+    let Some(found) = runs.first() else { return Ok(None) };
+    let attempts = rows::inner(row, "attempts")?;
+    let mut run = rows::run(found, attempts.iter().map(rows::attempt).collect::<Result<_, _>>()?)?;
     // In the order of the plan, as a person reads it.
     let place = |step: &Name| run.plan.spec.steps.iter().position(|planned| &planned.id == step);
     let mut attempts = std::mem::take(&mut run.attempts);
@@ -79,16 +101,30 @@ async fn last_run(db: &mut PgConnection, repository: RepositoryId, name: &Name) 
     Ok(Some(run))
 }
 
-async fn attempts(db: &mut PgConnection, run: &str) -> Result<Vec<Attempt>, Error> {
-    let found = sqlx::query(concat!(
-        "SELECT ",
-        columns!(attempt),
-        " FROM attempts WHERE run_id = $1::uuid ORDER BY round, number, step"
+/// What all requests share, at one moment.
+pub(super) async fn ground(db: &mut PgConnection, repository: RepositoryId) -> Result<Ground, Error> {
+    let row = sqlx::query(concat!(
+        "SELECT id, main, infra, audit,
+         (SELECT json_agg(row_to_json(lock))::text FROM (SELECT ",
+        columns!(lock),
+        " FROM locks WHERE repository_id = $1) AS lock) AS locks,
+         (SELECT json_agg(row_to_json(agent))::text FROM (SELECT ",
+        columns!(agent),
+        " FROM agents) AS agent) AS agents,
+         (SELECT json_agg(row_to_json(load))::text FROM (SELECT ",
+        columns!(load),
+        ") AS load) AS load
+         FROM repositories WHERE id = $1"
     ))
-    .bind(run)
-    .fetch_all(db)
+    .bind(repository.0)
+    .fetch_one(db)
     .await?;
-    found.iter().map(rows::attempt).collect()
+    Ok(Ground {
+        cursor: cursor_of(&row)?,
+        locks: rows::inner(&row, "locks")?.iter().map(lock).collect::<Result<_, _>>()?,
+        agents: rows::inner(&row, "agents")?.iter().map(agent).collect::<Result<_, _>>()?,
+        load: rows::inner(&row, "load")?.iter().map(load_of).collect::<Result<_, _>>()?,
+    })
 }
 
 pub(super) async fn names(db: &mut PgConnection, repository: RepositoryId, archived: bool) -> Result<Vec<Name>, Error> {
@@ -105,6 +141,72 @@ pub(super) async fn names(db: &mut PgConnection, repository: RepositoryId, archi
     found.iter().map(|row| rows::parsed(row, "requests", "name", Name::parse)).collect()
 }
 
+/// What is to be looked at, the most urgent first.
+pub(super) async fn active(db: &mut PgConnection, repository: RepositoryId) -> Result<Vec<(Name, i64)>, Error> {
+    let found = sqlx::query(
+        "SELECT name, version FROM requests WHERE repository_id = $1 AND (version <> settled OR watched)
+         ORDER BY priority DESC, since, name",
+    )
+    .bind(repository.0)
+    .fetch_all(db)
+    .await?;
+    let active = |row: &PgRow| Ok((rows::parsed(row, "requests", "name", Name::parse)?, row.try_get("version")?));
+    found.iter().map(active).collect()
+}
+
+pub(super) async fn refused_files(
+    db: &mut PgConnection,
+    repository: RepositoryId,
+) -> Result<Vec<(String, String)>, Error> {
+    let found = sqlx::query("SELECT path, reason FROM refused_files WHERE repository_id = $1 ORDER BY path")
+        .bind(repository.0)
+        .fetch_all(db)
+        .await?;
+    let file = |row: &PgRow| Ok((rows::whole(row.try_get("path")?), rows::whole(row.try_get("reason")?)));
+    found.iter().map(file).collect()
+}
+
+pub(super) async fn first_grant(db: &mut PgConnection, run: &RunId) -> Result<Option<Timestamp>, Error> {
+    let row = sqlx::query(
+        "SELECT extract(epoch FROM MIN(at))::bigint AS at FROM attempt_states
+         WHERE run_id = $1::uuid AND state = 'granted'",
+    )
+    .bind(rows::uuid(run.as_str()))
+    .fetch_one(db)
+    .await?;
+    Ok(row.try_get::<Option<i64>, _>("at")?.map(Timestamp::from_secs))
+}
+
+pub(super) async fn unaudited(
+    db: &mut PgConnection,
+    repository: RepositoryId,
+    limit: u32,
+) -> Result<Vec<Event>, Error> {
+    let found = sqlx::query(concat!(
+        "SELECT ",
+        columns!(event),
+        " FROM events WHERE repository_id = $1 AND audit_commit IS NULL ORDER BY seq LIMIT $2"
+    ))
+    .bind(repository.0)
+    .bind(i64::from(limit))
+    .fetch_all(db)
+    .await?;
+    found.iter().map(rows::event).collect()
+}
+
+/// What people typed and nobody answered.
+pub(super) async fn commands(db: &mut PgConnection, repository: RepositoryId) -> Result<Vec<Command>, Error> {
+    let found = sqlx::query(concat!(
+        "SELECT ",
+        columns!(command),
+        " FROM commands WHERE repository_id = $1 AND answer IS NULL ORDER BY id"
+    ))
+    .bind(repository.0)
+    .fetch_all(db)
+    .await?;
+    found.iter().map(rows::command).collect()
+}
+
 pub(super) async fn locks(
     db: &mut PgConnection,
     repository: RepositoryId,
@@ -113,11 +215,14 @@ pub(super) async fn locks(
         .bind(repository.0)
         .fetch_all(db)
         .await?;
-    let lock = |row: &PgRow| Ok((rows::parsed(row, "locks", "host", Host::parse)?, holder(row)?));
     found.iter().map(lock).collect()
 }
 
-pub(super) fn holder(row: &PgRow) -> Result<LockHolder, Error> {
+fn lock(row: &impl Fields) -> Result<(Host, LockHolder), Error> {
+    Ok((rows::parsed(row, "locks", "host", Host::parse)?, holder(row)?))
+}
+
+pub(super) fn holder(row: &impl Fields) -> Result<LockHolder, Error> {
     Ok(LockHolder {
         request: rows::parsed(row, "locks", "request", Name::parse)?,
         run: rows::id(row, "locks", "run_id", RunId::parse)?,
@@ -127,21 +232,29 @@ pub(super) fn holder(row: &PgRow) -> Result<LockHolder, Error> {
 }
 
 pub(super) async fn agents(db: &mut PgConnection) -> Result<BTreeMap<Name, AgentFacts>, Error> {
-    let found = sqlx::query(
-        "SELECT name, kind, boot::text AS boot, extract(epoch FROM heard)::bigint AS heard, ansible_core FROM agents",
-    )
-    .fetch_all(db)
-    .await?;
-    let agent = |row: &PgRow| {
-        let facts = AgentFacts {
-            kind: rows::json::<AgentKind>(row, "agents", "kind")?,
-            boot: rows::id(row, "agents", "boot", BootId::parse)?,
-            heard: rows::time(row, "heard")?,
-            ansible_core: row.try_get("ansible_core")?,
-        };
-        Ok((rows::parsed(row, "agents", "name", Name::parse)?, facts))
-    };
+    let found = sqlx::query(concat!("SELECT ", columns!(agent), " FROM agents")).fetch_all(db).await?;
     found.iter().map(agent).collect()
+}
+
+fn agent(row: &impl Fields) -> Result<(Name, AgentFacts), Error> {
+    let facts = AgentFacts {
+        kind: rows::json(row, "agents", "kind")?,
+        boot: rows::id(row, "agents", "boot", BootId::parse)?,
+        heard: rows::time(row, "heard")?,
+        ansible_core: row.field("ansible_core")?,
+    };
+    Ok((rows::parsed(row, "agents", "name", Name::parse)?, facts))
+}
+
+/// How many attempts that are not over each agent has.
+pub(super) async fn load(db: &mut PgConnection) -> Result<BTreeMap<Name, u32>, Error> {
+    let found = sqlx::query(concat!("SELECT ", columns!(load))).fetch_all(db).await?;
+    found.iter().map(load_of).collect()
+}
+
+fn load_of(row: &impl Fields) -> Result<(Name, u32), Error> {
+    let count: i64 = row.field("count")?;
+    Ok((rows::parsed(row, "attempts", "agent", Name::parse)?, u32::try_from(count).unwrap_or(u32::MAX)))
 }
 
 pub(super) async fn events(

@@ -9,10 +9,53 @@ use chiffon_schemas::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sqlx::Row;
 use sqlx::postgres::PgRow;
+use sqlx::{Postgres, Row, Type};
 
 use crate::{Command, Error};
+
+/// What has columns: a row of an answer, or one that came as JSON within another.
+pub(super) trait Fields {
+    /// The value of a column.
+    fn field<T>(&self, column: &str) -> Result<T, Error>
+    where
+        T: DeserializeOwned + Type<Postgres> + for<'row> sqlx::Decode<'row, Postgres>;
+}
+
+impl Fields for PgRow {
+    fn field<T>(&self, column: &str) -> Result<T, Error>
+    where
+        T: DeserializeOwned + Type<Postgres> + for<'row> sqlx::Decode<'row, Postgres>,
+    {
+        Ok(self.try_get(column)?)
+    }
+}
+
+/// A row as JSON, as `row_to_json` makes it.
+#[derive(Debug, serde::Deserialize)]
+#[serde(transparent)]
+pub(super) struct Inner(serde_json::Map<String, Json>);
+
+impl Fields for Inner {
+    fn field<T>(&self, column: &str) -> Result<T, Error>
+    where
+        T: DeserializeOwned + Type<Postgres> + for<'row> sqlx::Decode<'row, Postgres>,
+    {
+        let value = self.0.get(column).ok_or_else(|| sqlx::Error::ColumnNotFound(column.to_owned()))?;
+        let undecoded = |error: serde_json::Error| sqlx::Error::ColumnDecode {
+            index: column.to_owned(),
+            source: Box::new(error),
+        };
+        Ok(serde_json::from_value(value.clone()).map_err(undecoded)?)
+    }
+}
+
+/// Rows that came as JSON within one; none where it is null.
+pub(super) fn inner(row: &PgRow, column: &str) -> Result<Vec<Inner>, Error> {
+    let Some(text) = row.try_get::<Option<&str>, _>(column)? else { return Ok(Vec::new()) };
+    let undecoded = |error| sqlx::Error::ColumnDecode { index: column.to_owned(), source: Box::new(error) };
+    Ok(serde_json::from_str(text).map_err(undecoded)?)
+}
 
 /// The columns of each table as they are read: times as seconds, uuids and JSON as text.
 macro_rules! columns {
@@ -45,6 +88,13 @@ macro_rules! columns {
     };
     (lock) => {
         "host, request, run_id::text AS run_id, step, number"
+    };
+    (agent) => {
+        "name, kind, boot::text AS boot, extract(epoch FROM heard)::bigint AS heard, ansible_core"
+    };
+    (load) => {
+        "agent, count(*) AS count FROM attempts
+    WHERE state IN ('ordered', 'claimed', 'granted', 'started') GROUP BY agent"
     };
 }
 pub(super) use columns;
@@ -133,44 +183,44 @@ fn ulid(uuid: &str) -> String {
 }
 
 /// Which row, as far as it can be told.
-fn key_of(row: &PgRow) -> String {
+fn key_of(row: &impl Fields) -> String {
     let columns = ["id", "name", "run_id", "step", "number", "revision", "host"];
     let parts = columns.iter().filter_map(|column| {
-        let as_text = row.try_get::<String, _>(*column).ok();
-        as_text.or_else(|| row.try_get::<i64, _>(*column).ok().map(|number| number.to_string()))
+        let as_text = row.field::<String>(column).ok();
+        as_text.or_else(|| row.field::<i64>(column).ok().map(|number| number.to_string()))
     });
     parts.collect::<Vec<_>>().join("/")
 }
 
-pub(super) fn corrupt(row: &PgRow, table: &'static str, column: &'static str, reason: impl ToString) -> Error {
+pub(super) fn corrupt(row: &impl Fields, table: &'static str, column: &'static str, reason: impl ToString) -> Error {
     Error::Corrupt { table, column, row: key_of(row), reason: reason.to_string() }
 }
 
 /// A text column as one of our types.
 pub(super) fn parsed<T>(
-    row: &PgRow,
+    row: &impl Fields,
     table: &'static str,
     column: &'static str,
     parse: impl FnOnce(String) -> Result<T, InvalidId>,
 ) -> Result<T, Error> {
-    let value: String = row.try_get(column)?;
+    let value: String = row.field(column)?;
     parse(value).map_err(|error| corrupt(row, table, column, error))
 }
 
 /// A text column that may be null.
 pub(super) fn maybe<T>(
-    row: &PgRow,
+    row: &impl Fields,
     table: &'static str,
     column: &'static str,
     parse: impl FnOnce(String) -> Result<T, InvalidId>,
 ) -> Result<Option<T>, Error> {
-    let value: Option<String> = row.try_get(column)?;
+    let value: Option<String> = row.field(column)?;
     value.map(parse).transpose().map_err(|error| corrupt(row, table, column, error))
 }
 
 /// A uuid column, read as text, as one of our ids.
 pub(super) fn id<T>(
-    row: &PgRow,
+    row: &impl Fields,
     table: &'static str,
     column: &'static str,
     parse: impl FnOnce(String) -> Result<T, InvalidId>,
@@ -179,7 +229,7 @@ pub(super) fn id<T>(
 }
 
 fn maybe_id<T>(
-    row: &PgRow,
+    row: &impl Fields,
     table: &'static str,
     column: &'static str,
     parse: impl FnOnce(String) -> Result<T, InvalidId>,
@@ -188,18 +238,18 @@ fn maybe_id<T>(
 }
 
 /// A JSON column, read as text.
-pub(super) fn json<T: DeserializeOwned>(row: &PgRow, table: &'static str, column: &'static str) -> Result<T, Error> {
-    let value: String = row.try_get(column)?;
+pub(super) fn json<T: DeserializeOwned>(row: &impl Fields, table: &'static str, column: &'static str) -> Result<T, Error> {
+    let value: String = row.field(column)?;
     from_json(&value).map_err(|error| corrupt(row, table, column, error))
 }
 
 /// A JSON column that may be null.
 pub(super) fn maybe_json<T: DeserializeOwned>(
-    row: &PgRow,
+    row: &impl Fields,
     table: &'static str,
     column: &'static str,
 ) -> Result<Option<T>, Error> {
-    let value: Option<String> = row.try_get(column)?;
+    let value: Option<String> = row.field(column)?;
     value.map(|value| from_json(&value)).transpose().map_err(|error| corrupt(row, table, column, error))
 }
 
@@ -212,12 +262,12 @@ fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, serde_json::Error> {
 
 /// A column of texts that are ours.
 fn list<T>(
-    row: &PgRow,
+    row: &impl Fields,
     table: &'static str,
     column: &'static str,
     parse: impl Fn(String) -> Result<T, InvalidId>,
 ) -> Result<Vec<T>, Error> {
-    let values: Vec<String> = row.try_get(column)?;
+    let values: Vec<String> = row.field(column)?;
     values.into_iter().map(|value| parse(value).map_err(|error| corrupt(row, table, column, error))).collect()
 }
 
@@ -226,31 +276,31 @@ pub(super) fn texts(hosts: &[Host]) -> Vec<String> {
     hosts.iter().map(Host::to_string).collect()
 }
 
-pub(super) fn time(row: &PgRow, column: &'static str) -> Result<Timestamp, Error> {
-    Ok(Timestamp::from_secs(row.try_get(column)?))
+pub(super) fn time(row: &impl Fields, column: &'static str) -> Result<Timestamp, Error> {
+    Ok(Timestamp::from_secs(row.field(column)?))
 }
 
-pub(super) fn number<T: TryFrom<i64>>(row: &PgRow, table: &'static str, column: &'static str) -> Result<T, Error> {
-    let value: i64 = row.try_get(column)?;
+pub(super) fn number<T: TryFrom<i64>>(row: &impl Fields, table: &'static str, column: &'static str) -> Result<T, Error> {
+    let value: i64 = row.field(column)?;
     T::try_from(value).map_err(|_| corrupt(row, table, column, "out of range"))
 }
 
-pub(super) fn file(row: &PgRow) -> Result<RequestFile, Error> {
-    let word: String = row.try_get("file")?;
+pub(super) fn file(row: &impl Fields) -> Result<RequestFile, Error> {
+    let word: String = row.field("file")?;
     let oid = maybe(row, "requests", "oid", Oid::parse)?;
     match (word.as_str(), oid) {
         ("absent", None) => Ok(RequestFile::Absent),
         ("valid", Some(oid)) => Ok(RequestFile::Valid { oid, priority: number(row, "requests", "priority")? }),
         ("invalid", Some(oid)) => {
-            let findings: Option<String> = row.try_get("findings")?;
+            let findings: Option<String> = row.field("findings")?;
             Ok(RequestFile::Invalid { oid, findings: whole(findings.unwrap_or_default()) })
         }
         _ => Err(corrupt(row, "requests", "file", word)),
     }
 }
 
-pub(super) fn offer(row: &PgRow) -> Result<Offer, Error> {
-    let word: String = row.try_get("state")?;
+pub(super) fn offer(row: &impl Fields) -> Result<Offer, Error> {
+    let word: String = row.field("state")?;
     Ok(Offer {
         plan_oid: parsed(row, "offers", "plan_oid", Oid::parse)?,
         plan: json(row, "offers", "plan")?,
@@ -262,7 +312,7 @@ pub(super) fn offer(row: &PgRow) -> Result<Offer, Error> {
     })
 }
 
-pub(super) fn run(row: &PgRow, attempts: Vec<Attempt>) -> Result<Run, Error> {
+pub(super) fn run(row: &impl Fields, attempts: Vec<Attempt>) -> Result<Run, Error> {
     Ok(Run {
         id: id(row, "runs", "id", RunId::parse)?,
         plan_oid: parsed(row, "runs", "plan_oid", Oid::parse)?,
@@ -271,23 +321,23 @@ pub(super) fn run(row: &PgRow, attempts: Vec<Attempt>) -> Result<Run, Error> {
         approval: json(row, "runs", "approval")?,
         approved_at: time(row, "approved_at")?,
         round: number(row, "runs", "round")?,
-        cancel: row.try_get("cancel")?,
+        cancel: row.field("cancel")?,
         state: run_state(row)?,
-        finished_at: row.try_get::<Option<i64>, _>("finished_at")?.map(Timestamp::from_secs),
-        voided: row.try_get("voided")?,
+        finished_at: row.field::<Option<i64>>("finished_at")?.map(Timestamp::from_secs),
+        voided: row.field("voided")?,
         attempts,
     })
 }
 
-pub(super) fn run_state(row: &PgRow) -> Result<Option<RunState>, Error> {
-    let word: Option<String> = row.try_get("state")?;
+pub(super) fn run_state(row: &impl Fields) -> Result<Option<RunState>, Error> {
+    let word: Option<String> = row.field("state")?;
     let Some(word) = word else { return Ok(None) };
     let states = [RunState::Succeeded, RunState::Failed, RunState::Cancelled, RunState::Lost];
     let known = states.into_iter().find(|state| state.as_str() == word);
     known.map(Some).ok_or_else(|| corrupt(row, "runs", "state", &word))
 }
 
-pub(super) fn attempt(row: &PgRow) -> Result<Attempt, Error> {
+pub(super) fn attempt(row: &impl Fields) -> Result<Attempt, Error> {
     Ok(Attempt {
         step: parsed(row, "attempts", "step", Name::parse)?,
         number: number(row, "attempts", "number")?,
@@ -302,13 +352,13 @@ pub(super) fn attempt(row: &PgRow) -> Result<Attempt, Error> {
     })
 }
 
-pub(super) fn attempt_state(row: &PgRow) -> Result<AttemptState, Error> {
-    let word: String = row.try_get("state")?;
+pub(super) fn attempt_state(row: &impl Fields) -> Result<AttemptState, Error> {
+    let word: String = row.field("state")?;
     AttemptState::from_word(&word).ok_or_else(|| corrupt(row, "attempts", "state", &word))
 }
 
-pub(super) fn fence(row: &PgRow) -> Result<Option<Fence>, Error> {
-    let counter: Option<i64> = row.try_get("fence_counter")?;
+pub(super) fn fence(row: &impl Fields) -> Result<Option<Fence>, Error> {
+    let counter: Option<i64> = row.field("fence_counter")?;
     if counter.is_none() {
         return Ok(None);
     }
@@ -318,26 +368,26 @@ pub(super) fn fence(row: &PgRow) -> Result<Option<Fence>, Error> {
     }))
 }
 
-pub(super) fn event(row: &PgRow) -> Result<Event, Error> {
-    let services: Vec<String> = row.try_get("services")?;
+pub(super) fn event(row: &impl Fields) -> Result<Event, Error> {
+    let services: Vec<String> = row.field("services")?;
     Ok(Event {
         id: id(row, "events", "id", EventId::parse)?,
-        kind: row.try_get("kind")?,
+        kind: row.field("kind")?,
         request: maybe(row, "events", "request", Name::parse)?,
         request_oid: maybe(row, "events", "request_oid", Oid::parse)?,
         plan: maybe(row, "events", "plan", Oid::parse)?,
         run: maybe_id(row, "events", "run", RunId::parse)?,
         hosts: list(row, "events", "hosts", Host::parse)?,
         services: services.into_iter().map(whole).collect(),
-        summary: whole(row.try_get("summary")?),
+        summary: whole(row.field("summary")?),
         detail: json(row, "events", "detail")?,
         at: time(row, "at")?,
     })
 }
 
-pub(super) fn command(row: &PgRow) -> Result<Command, Error> {
+pub(super) fn command(row: &impl Fields) -> Result<Command, Error> {
     Ok(Command {
-        id: row.try_get("id")?,
+        id: row.field("id")?,
         command: json(row, "commands", "command")?,
         at: time(row, "at")?,
         answer: maybe_json(row, "commands", "answer")?,

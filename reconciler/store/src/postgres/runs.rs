@@ -3,14 +3,15 @@
 //! Locks belong to a run: its first grant takes all of its hosts, a later one finds them its own, and its end frees
 //! them. The lock of a lost run stays until nothing of it is lost any more, or a person frees it.
 
-use chiffon_core::facts::{LockHolder, OfferState, Run};
+use chiffon_core::facts::{OfferState, Run};
 use chiffon_schemas::{
     AttemptKey, AttemptState, BootId, Fence, Host, Name, Outcome, RunId, RunState, Timestamp, ToAgent,
 };
+use sqlx::postgres::PgRow;
 
 use super::change::{Tx, close_offer, conflict, expect_row, touch};
 use super::rows::columns;
-use super::{read, rows};
+use super::{outbox, read, rows};
 use crate::{Error, RepositoryId};
 
 pub(super) async fn approved(tx: Tx<'_>, repository: RepositoryId, name: &Name, run: &Run) -> Result<(), Error> {
@@ -41,8 +42,12 @@ async fn request_of(tx: Tx<'_>, repository: RepositoryId, run: &RunId) -> Result
         .bind(repository.0)
         .fetch_optional(&mut *tx)
         .await?;
-    let Some(row) = row else { return Err(conflict(format!("run {run}"), "there is none in this repository")) };
+    let Some(row) = row else { return Err(no_run(run)) };
     rows::parsed(&row, "runs", "name", Name::parse)
+}
+
+fn no_run(run: &RunId) -> Error {
+    conflict(format!("run {run}"), "there is none in this repository")
 }
 
 async fn touch_run(tx: Tx<'_>, repository: RepositoryId, run: &RunId) -> Result<(), Error> {
@@ -66,11 +71,16 @@ pub(super) async fn ordered(
     now: Timestamp,
 ) -> Result<(), Error> {
     let key = order.key;
-    own_run(tx, repository, order.name, &key.run).await?;
-    let row = sqlx::query("SELECT id::text AS id, plan::text AS plan, state, round FROM runs WHERE id = $1::uuid")
-        .bind(rows::uuid(key.run.as_str()))
-        .fetch_one(&mut *tx)
-        .await?;
+    let row = sqlx::query(
+        "SELECT id::text AS id, name, plan::text AS plan, state, round FROM runs
+         WHERE id = $1::uuid AND repository_id = $2",
+    )
+    .bind(rows::uuid(key.run.as_str()))
+    .bind(repository.0)
+    .fetch_optional(&mut *tx)
+    .await?;
+    let Some(row) = row else { return Err(no_run(&key.run)) };
+    own_run(&row, order.name, &key.run)?;
     let current: u32 = rows::number(&row, "runs", "round")?;
     if rows::run_state(&row)?.is_some() || current != order.round {
         return Err(conflict(format!("run {}", key.run), "it is over, or in another round"));
@@ -78,7 +88,12 @@ pub(super) async fn ordered(
     let plan: chiffon_schemas::Plan = rows::json(&row, "runs", "plan")?;
     let playbook = plan.spec.steps.iter().find(|step| step.id == key.step).map(|step| step.playbook.to_string());
     let done = sqlx::query(
-        "INSERT INTO attempts (run_id, step, number, round, playbook, hosts, state, agent, since) VALUES ($1::uuid, $2, $3, $4, $5, $6, 'ordered', $7, to_timestamp($8::double precision)) ON CONFLICT DO NOTHING",
+        "WITH ordered AS (
+             INSERT INTO attempts (run_id, step, number, round, playbook, hosts, state, agent, since)
+             VALUES ($1::uuid, $2, $3, $4, $5, $6, 'ordered', $7, to_timestamp($8::double precision))
+             ON CONFLICT DO NOTHING RETURNING run_id, step, number, state, since),
+         remembered AS (INSERT INTO attempt_states (run_id, step, number, state, at) SELECT * FROM ordered)
+         UPDATE requests SET version = version + 1 FROM ordered WHERE repository_id = $9 AND name = $10",
     )
     .bind(rows::uuid(key.run.as_str()))
     .bind(key.step.as_str())
@@ -88,11 +103,11 @@ pub(super) async fn ordered(
     .bind(rows::texts(order.hosts))
     .bind(order.agent.as_str())
     .bind(now.secs())
+    .bind(repository.0)
+    .bind(order.name.as_str())
     .execute(&mut *tx)
     .await?;
-    expect_row(&done, || format!("attempt {key}"), "it exists already")?;
-    remember_state(tx, key, AttemptState::Ordered, now).await?;
-    touch(tx, repository, order.name).await
+    expect_row(&done, || format!("attempt {key}"), "it exists already")
 }
 
 /// An attempt that nobody was granted yet goes to an agent, as if it had never been claimed.
@@ -133,8 +148,12 @@ pub(super) async fn taken_over(
 ) -> Result<(), Error> {
     for (key, fence) in ended {
         sqlx::query(
-            "UPDATE attempts SET boot = $1::uuid WHERE run_id = $2::uuid AND step = $3 AND number = $4 AND agent = $5
-             AND fence_incarnation = $6 AND fence_counter = $7 AND state IN ('granted', 'started')",
+            "WITH taken AS (
+                 UPDATE attempts SET boot = $1::uuid WHERE run_id = $2::uuid AND step = $3 AND number = $4 AND agent = $5
+                     AND fence_incarnation = $6 AND fence_counter = $7 AND state IN ('granted', 'started')
+                 RETURNING run_id)
+             UPDATE requests SET version = version + 1 FROM taken JOIN runs ON runs.id = taken.run_id
+             WHERE requests.repository_id = runs.repository_id AND requests.name = runs.name",
         )
         .bind(rows::uuid(boot.as_str()))
         .bind(rows::uuid(key.run.as_str()))
@@ -150,9 +169,9 @@ pub(super) async fn taken_over(
 }
 
 /// Refuses a change that names another request than the run's own.
-async fn own_run(tx: Tx<'_>, repository: RepositoryId, name: &Name, run: &RunId) -> Result<(), Error> {
-    let owner = request_of(tx, repository, run).await?;
-    if &owner == name { Ok(()) } else { Err(conflict(format!("run {run} of {name}"), format!("it is {owner}'s"))) }
+fn own_run(run: &PgRow, name: &Name, id: &RunId) -> Result<(), Error> {
+    let owner = rows::parsed(run, "runs", "name", Name::parse)?;
+    if &owner == name { Ok(()) } else { Err(conflict(format!("run {id} of {name}"), format!("it is {owner}'s"))) }
 }
 
 async fn remember_state(tx: Tx<'_>, key: &AttemptKey, state: AttemptState, now: Timestamp) -> Result<(), Error> {
@@ -184,80 +203,69 @@ pub(super) async fn granted(
     now: Timestamp,
 ) -> Result<Fence, Error> {
     let Claim { name, key, boot, hosts, order } = claim;
-    let claimed = sqlx::query(
-        "SELECT agent FROM attempts JOIN runs ON runs.id = attempts.run_id
-         WHERE run_id = $1::uuid AND step = $2 AND number = $3 AND attempts.state = 'claimed' AND boot = $4::uuid
-             AND repository_id = $5",
+    let agent = may_be_granted(tx, repository, &Claim { name, key, boot, hosts, order: String::new() }).await?;
+    let row = sqlx::query(
+        "WITH fence AS (
+             UPDATE meta SET fence_counter = fence_counter + 1 WHERE id = 1 RETURNING incarnation, fence_counter),
+         locked AS (
+             INSERT INTO locks (repository_id, host, request, run_id, step, number)
+             SELECT DISTINCT $1, host, $2, $3::uuid, $4, $5::bigint FROM unnest($6::text[]) AS host
+             WHERE NOT EXISTS (SELECT FROM locks AS own WHERE own.repository_id = $1 AND own.host = host.host)),
+         granted AS (
+             UPDATE attempts SET state = 'granted', fence_incarnation = incarnation,
+                 fence_counter = fence.fence_counter, since = to_timestamp($7::double precision), last_seq = 0
+             FROM fence WHERE run_id = $3::uuid AND step = $4 AND number = $5
+             RETURNING run_id, step, number, state, since),
+         remembered AS (INSERT INTO attempt_states (run_id, step, number, state, at) SELECT * FROM granted),
+         touched AS (UPDATE requests SET version = version + 1 WHERE repository_id = $1 AND name = $2)
+         SELECT incarnation, fence_counter FROM fence",
     )
+    .bind(repository.0)
+    .bind(name.as_str())
+    .bind(rows::uuid(key.run.as_str()))
+    .bind(key.step.as_str())
+    .bind(i64::from(key.attempt))
+    .bind(rows::texts(hosts))
+    .bind(now.secs())
+    .fetch_one(&mut *tx)
+    .await?;
+    let fence = Fence {
+        incarnation: rows::number(&row, "meta", "incarnation")?,
+        counter: rows::number(&row, "meta", "fence_counter")?,
+    };
+    let grant = ToAgent::Grant(chiffon_schemas::Grant { key: key.clone(), boot: boot.clone(), fence, order, at: now });
+    outbox::push(tx, &[(agent, grant)], now).await?;
+    Ok(fence)
+}
+
+/// Whose the claim is, where it is one and every host is free or this run's.
+async fn may_be_granted(tx: Tx<'_>, repository: RepositoryId, claim: &Claim<'_>) -> Result<Name, Error> {
+    let Claim { name, key, boot, hosts, .. } = claim;
+    let row = sqlx::query(concat!(
+        "SELECT agent, runs.name AS name, (SELECT json_agg(row_to_json(held))::text FROM (SELECT ",
+        columns!(lock),
+        " FROM locks WHERE repository_id = $5 AND host = ANY($6::text[]) AND run_id <> $1::uuid
+          ORDER BY array_position($6::text[], host) LIMIT 1) AS held) AS held
+         FROM attempts JOIN runs ON runs.id = attempts.run_id
+         WHERE run_id = $1::uuid AND step = $2 AND number = $3 AND attempts.state = 'claimed' AND boot = $4::uuid
+             AND repository_id = $5"
+    ))
     .bind(rows::uuid(key.run.as_str()))
     .bind(key.step.as_str())
     .bind(i64::from(key.attempt))
     .bind(rows::uuid(boot.as_str()))
     .bind(repository.0)
+    .bind(rows::texts(hosts))
     .fetch_optional(&mut *tx)
     .await?;
-    let Some(row) = claimed else {
+    let Some(row) = row else {
         return Err(conflict(format!("attempt {key}"), "it is not claimed by this agent's life"));
     };
-    own_run(tx, repository, name, &key.run).await?;
-    let agent = rows::parsed(&row, "attempts", "agent", Name::parse)?;
-    for host in hosts {
-        lock(tx, repository, name, key, host).await?;
+    own_run(&row, name, &key.run)?;
+    if let Some(held) = rows::inner(&row, "held")?.first() {
+        return Err(Error::Locked { host: rows::parsed(held, "locks", "host", Host::parse)?, holder: read::holder(held)? });
     }
-    let fence = next_fence(tx).await?;
-    sqlx::query(
-        "UPDATE attempts SET state = 'granted', fence_incarnation = $1, fence_counter = $2, since = to_timestamp($3::double precision), last_seq = 0
-         WHERE run_id = $4::uuid AND step = $5 AND number = $6",
-    )
-    .bind(i64::from(fence.incarnation))
-    .bind(i64::try_from(fence.counter).unwrap_or(i64::MAX))
-    .bind(now.secs())
-    .bind(rows::uuid(key.run.as_str()))
-    .bind(key.step.as_str())
-    .bind(i64::from(key.attempt))
-    .execute(&mut *tx)
-    .await?;
-    remember_state(tx, key, AttemptState::Granted, now).await?;
-    let grant = ToAgent::Grant(chiffon_schemas::Grant { key: key.clone(), boot: boot.clone(), fence, order, at: now });
-    super::push_messages(tx, &[(agent, grant)], now).await?;
-    touch(tx, repository, name).await?;
-    Ok(fence)
-}
-
-async fn next_fence(tx: Tx<'_>) -> Result<Fence, Error> {
-    let row = sqlx::query(
-        "UPDATE meta SET fence_counter = fence_counter + 1 WHERE id = 1 RETURNING incarnation, fence_counter",
-    )
-    .fetch_one(&mut *tx)
-    .await?;
-    Ok(Fence {
-        incarnation: rows::number(&row, "meta", "incarnation")?,
-        counter: rows::number(&row, "meta", "fence_counter")?,
-    })
-}
-
-async fn lock(tx: Tx<'_>, repository: RepositoryId, name: &Name, key: &AttemptKey, host: &Host) -> Result<(), Error> {
-    let row = sqlx::query(concat!("SELECT ", columns!(lock), " FROM locks WHERE repository_id = $1 AND host = $2"))
-        .bind(repository.0)
-        .bind(host.as_str())
-        .fetch_optional(&mut *tx)
-        .await?;
-    if let Some(row) = row {
-        let holder: LockHolder = read::holder(&row)?;
-        return if holder.run == key.run { Ok(()) } else { Err(Error::Locked { host: host.clone(), holder }) };
-    }
-    sqlx::query(
-        "INSERT INTO locks (repository_id, host, request, run_id, step, number) VALUES ($1, $2, $3, $4::uuid, $5, $6)",
-    )
-    .bind(repository.0)
-    .bind(host.as_str())
-    .bind(name.as_str())
-    .bind(rows::uuid(key.run.as_str()))
-    .bind(key.step.as_str())
-    .bind(i64::from(key.attempt))
-    .execute(&mut *tx)
-    .await?;
-    Ok(())
+    rows::parsed(&row, "attempts", "agent", Name::parse)
 }
 
 /// A move of an attempt, with what its report carried.
@@ -270,28 +278,62 @@ pub(super) struct Move<'a> {
     pub outcome: Option<&'a Outcome>,
 }
 
-impl Move<'_> {
-    /// Why it can't be done, seen from the attempt's row.
-    fn refused(&self, row: &sqlx::postgres::PgRow) -> Result<Option<Error>, Error> {
-        let state = rows::attempt_state(row)?;
-        // A grant comes with fence, locks and message, or not at all.
-        if state != self.from || !self.from.allows(self.to) || self.to == AttemptState::Granted {
-            let what = format!("attempt {} in {}", self.key, self.from.as_str());
-            return Ok(Some(conflict(what, state.as_str())));
-        }
-        if self.fence.is_some() && rows::fence(row)? != self.fence {
-            return Ok(Some(conflict(format!("the fence of attempt {}", self.key), "another one")));
-        }
-        Ok(None)
-    }
-}
-
 pub(super) async fn moved(
     tx: Tx<'_>,
     repository: RepositoryId,
     change: &Move<'_>,
     now: Timestamp,
 ) -> Result<(), Error> {
+    // A grant comes with fence, locks and message, or not at all.
+    if !change.from.allows(change.to) || change.to == AttemptState::Granted {
+        return Err(not_moved(tx, repository, change).await);
+    }
+    let key = change.key;
+    // Ordered again, an attempt begins as if it had never been claimed. What a run holds is freed where it is over and
+    // nothing of it may still run somewhere.
+    let done = sqlx::query(
+        "WITH moved AS (
+             UPDATE attempts SET state = $1, since = to_timestamp($2::double precision),
+                 boot = CASE WHEN $3 THEN COALESCE($4::uuid, boot) END,
+                 outcome = CASE WHEN $3 THEN COALESCE($5::jsonb, outcome) END,
+                 fence_incarnation = CASE WHEN $3 THEN fence_incarnation END,
+                 fence_counter = CASE WHEN $3 THEN fence_counter END
+             FROM runs
+             WHERE runs.id = run_id AND repository_id = $6 AND run_id = $7::uuid AND step = $8 AND number = $9
+                 AND attempts.state = $10
+                 AND ($11::bigint IS NULL OR (fence_incarnation = $11 AND fence_counter = $12::bigint))
+             RETURNING run_id, step, number, name, runs.state IS NOT NULL AS over),
+         remembered AS (
+             INSERT INTO attempt_states (run_id, step, number, state, at)
+             SELECT run_id, step, number, $1, to_timestamp($2::double precision) FROM moved),
+         freed AS (
+             DELETE FROM locks USING moved
+             WHERE locks.run_id = moved.run_id AND over AND $1 NOT IN ('granted', 'started', 'lost')
+                 AND NOT EXISTS (SELECT FROM attempts AS other WHERE other.run_id = moved.run_id
+                     AND (other.step, other.number) <> (moved.step, moved.number)
+                     AND other.state IN ('granted', 'started', 'lost')))
+         UPDATE requests SET version = version + 1 FROM moved
+         WHERE requests.repository_id = $6 AND requests.name = moved.name",
+    )
+    .bind(change.to.as_str())
+    .bind(now.secs())
+    .bind(change.to != AttemptState::Ordered)
+    .bind(change.boot.map(|boot| rows::uuid(boot.as_str())))
+    .bind(change.outcome.map(rows::text))
+    .bind(repository.0)
+    .bind(rows::uuid(key.run.as_str()))
+    .bind(key.step.as_str())
+    .bind(i64::from(key.attempt))
+    .bind(change.from.as_str())
+    .bind(change.fence.map(|fence| i64::from(fence.incarnation)))
+    .bind(change.fence.map(|fence| i64::try_from(fence.counter).unwrap_or(i64::MAX)))
+    .execute(&mut *tx)
+    .await?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(not_moved(tx, repository, change).await) }
+}
+
+/// Why an attempt was not moved, seen from its row.
+async fn not_moved(tx: Tx<'_>, repository: RepositoryId, change: &Move<'_>) -> Error {
     let key = change.key;
     let row = sqlx::query(concat!(
         "SELECT ",
@@ -304,38 +346,19 @@ pub(super) async fn moved(
     .bind(i64::from(key.attempt))
     .bind(repository.0)
     .fetch_optional(&mut *tx)
-    .await?;
-    let Some(row) = row else {
-        return Err(conflict(format!("attempt {key}"), "there is none in this repository"));
+    .await;
+    let row = match row {
+        Ok(Some(row)) => row,
+        Ok(None) => return conflict(format!("attempt {key}"), "there is none in this repository"),
+        Err(error) => return error.into(),
     };
-    if let Some(refused) = change.refused(&row)? {
-        return Err(refused);
+    match (rows::attempt_state(&row), rows::fence(&row)) {
+        (Err(error), _) | (_, Err(error)) => error,
+        (Ok(state), Ok(fence)) if state == change.from && change.fence.is_some() && fence != change.fence => {
+            conflict(format!("the fence of attempt {key}"), "another one")
+        }
+        (Ok(state), Ok(_)) => conflict(format!("attempt {key} in {}", change.from.as_str()), state.as_str()),
     }
-    // Ordered again, an attempt begins as if it had never been claimed.
-    let keeps_grant = change.to != AttemptState::Ordered;
-    sqlx::query(
-        "UPDATE attempts SET state = $1, since = to_timestamp($2::double precision), boot = CASE WHEN $3 THEN COALESCE($4::uuid, boot) END,
-             outcome = CASE WHEN $5 THEN COALESCE($6::jsonb, outcome) END,
-             fence_incarnation = CASE WHEN $7 THEN fence_incarnation END,
-             fence_counter = CASE WHEN $8 THEN fence_counter END
-         WHERE run_id = $9::uuid AND step = $10 AND number = $11",
-    )
-    .bind(change.to.as_str())
-    .bind(now.secs())
-    .bind(keeps_grant)
-    .bind(change.boot.map(|boot| rows::uuid(boot.as_str())))
-    .bind(keeps_grant)
-    .bind(change.outcome.map(rows::text))
-    .bind(keeps_grant)
-    .bind(keeps_grant)
-    .bind(rows::uuid(key.run.as_str()))
-    .bind(key.step.as_str())
-    .bind(i64::from(key.attempt))
-    .execute(&mut *tx)
-    .await?;
-    remember_state(tx, key, change.to, now).await?;
-    free_locks(tx, &key.run).await?;
-    touch_run(tx, repository, &key.run).await
 }
 
 /// Frees what a run holds, where it is over and nothing of it may still run somewhere.
@@ -368,7 +391,7 @@ pub(super) async fn finished(
     voided: bool,
     now: Timestamp,
 ) -> Result<(), Error> {
-    request_of(tx, repository, run).await?;
+    let name = request_of(tx, repository, run).await?;
     let done = sqlx::query("UPDATE runs SET state = $1, voided = $2, finished_at = to_timestamp($3::double precision) WHERE id = $4::uuid AND state IS NULL")
         .bind(state.as_str())
         .bind(voided)
@@ -378,7 +401,7 @@ pub(super) async fn finished(
         .await?;
     expect_row(&done, || format!("run {run}"), "it is over already")?;
     free_locks(tx, run).await?;
-    touch_run(tx, repository, run).await
+    touch(tx, repository, &name).await
 }
 
 pub(super) async fn resolved(
@@ -388,7 +411,7 @@ pub(super) async fn resolved(
     state: RunState,
     now: Timestamp,
 ) -> Result<(), Error> {
-    request_of(tx, repository, run).await?;
+    let name = request_of(tx, repository, run).await?;
     let done = sqlx::query("UPDATE runs SET state = $1, finished_at = to_timestamp($2::double precision) WHERE id = $3::uuid AND state = 'lost'")
         .bind(state.as_str())
         .bind(now.secs())
@@ -397,7 +420,7 @@ pub(super) async fn resolved(
         .await?;
     expect_row(&done, || format!("run {run}"), "it is not lost")?;
     free_locks(tx, run).await?;
-    touch_run(tx, repository, run).await
+    touch(tx, repository, &name).await
 }
 
 pub(super) async fn reopened(tx: Tx<'_>, repository: RepositoryId, run: &RunId, round: u32) -> Result<(), Error> {

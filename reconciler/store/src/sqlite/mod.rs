@@ -17,14 +17,14 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use async_trait::async_trait;
-use chiffon_core::facts::{AgentFacts, Event, LockHolder, RequestFacts};
+use chiffon_core::facts::{AgentFacts, Event, LockHolder};
 use chiffon_schemas::{AttemptKey, EventId, Fence, Host, Json, Name, Oid, RepoPath, RunId, Timestamp, ToAgent};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Row, SqliteConnection};
 
 use crate::{
-    Accepted, Applied, Change, Command, Cursor, Enrolment, Error, EventFilter, Invitation, Leading, Levels, LogChunk,
-    NewParked, Outgoing, Parked, RepositoryId, Store,
+    Accepted, Applied, Change, Command, Cursor, Enrolment, Error, EventFilter, Ground, Invitation, Leading, Levels,
+    LogChunk, NewParked, Outgoing, Parked, RepositoryId, Seen, Store,
 };
 
 /// How long a writer waits for another process's transaction.
@@ -124,20 +124,31 @@ impl Store for Sqlite {
         Ok(applied)
     }
 
-    async fn facts(&self, repository: RepositoryId, name: &Name) -> Result<Option<RequestFacts>, Error> {
+    async fn seen(&self, repository: RepositoryId, name: &Name) -> Result<Option<Seen>, Error> {
         let mut tx = self.reader.begin().await?;
-        read::facts(&mut tx, repository, name).await
+        read::seen(&mut tx, repository, name).await
     }
 
-    async fn active(&self, repository: RepositoryId) -> Result<Vec<Name>, Error> {
+    async fn seen_by_run(&self, run: &RunId) -> Result<Option<(RepositoryId, Seen)>, Error> {
+        let mut tx = self.reader.begin().await?;
+        read::seen_by_run(&mut tx, run).await
+    }
+
+    async fn ground(&self, repository: RepositoryId) -> Result<Ground, Error> {
+        let mut tx = self.reader.begin().await?;
+        read::ground(&mut tx, repository).await
+    }
+
+    async fn active(&self, repository: RepositoryId) -> Result<Vec<(Name, i64)>, Error> {
         let rows = sqlx::query(
-            "SELECT name FROM requests INDEXED BY requests_active
+            "SELECT name, version FROM requests INDEXED BY requests_active
              WHERE repository_id = ? AND (version <> settled OR watched = 1) ORDER BY priority DESC, since, name",
         )
         .bind(repository.0)
         .fetch_all(&self.reader)
         .await?;
-        rows.iter().map(|row| rows::parsed(row, "requests", "name", Name::parse)).collect()
+        let active = |row| Ok((rows::parsed(row, "requests", "name", Name::parse)?, Row::try_get(row, "version")?));
+        rows.iter().map(active).collect()
     }
 
     async fn settle(&self, repository: RepositoryId, name: &Name, seen: i64) -> Result<(), Error> {
@@ -151,27 +162,8 @@ impl Store for Sqlite {
         Ok(())
     }
 
-    async fn version(&self, repository: RepositoryId, name: &Name) -> Result<i64, Error> {
-        let row = sqlx::query("SELECT version FROM requests WHERE repository_id = ? AND name = ?")
-            .bind(repository.0)
-            .bind(name.as_str())
-            .fetch_optional(&self.reader)
-            .await?;
-        row.map_or(Ok(0), |row| Ok(row.try_get("version")?))
-    }
-
     async fn names(&self, repository: RepositoryId, archived: bool) -> Result<Vec<Name>, Error> {
         read::names(&mut *self.reader.acquire().await?, repository, archived).await
-    }
-
-    async fn request_of(&self, run: &RunId) -> Result<Option<(RepositoryId, Name)>, Error> {
-        let row = sqlx::query("SELECT repository_id, name FROM runs WHERE id = ?")
-            .bind(run.as_str())
-            .fetch_optional(&self.reader)
-            .await?;
-        let Some(row) = row else { return Ok(None) };
-        let name = rows::parsed(&row, "runs", "name", Name::parse)?;
-        Ok(Some((RepositoryId(row.try_get("repository_id")?), name)))
     }
 
     async fn refused_files(&self, repository: RepositoryId) -> Result<Vec<(String, String)>, Error> {

@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 
 use super::rows;
-use crate::{Cursor, Error, EventFilter, RepositoryId};
+use crate::{Cursor, Error, EventFilter, Ground, RepositoryId, Seen};
 
 pub(super) async fn cursor(db: &mut SqliteConnection, repository: RepositoryId) -> Result<Cursor, Error> {
     let row = sqlx::query("SELECT id, main, infra, audit FROM repositories WHERE id = ?")
@@ -19,11 +19,11 @@ pub(super) async fn cursor(db: &mut SqliteConnection, repository: RepositoryId) 
     Ok(Cursor { main: oid("main")?, infra: oid("infra")?, audit: oid("audit")? })
 }
 
-pub(super) async fn facts(
+pub(super) async fn seen(
     db: &mut SqliteConnection,
     repository: RepositoryId,
     name: &Name,
-) -> Result<Option<RequestFacts>, Error> {
+) -> Result<Option<Seen>, Error> {
     let row = sqlx::query("SELECT * FROM requests WHERE repository_id = ? AND name = ?")
         .bind(repository.0)
         .bind(name.as_str())
@@ -36,7 +36,7 @@ pub(super) async fn facts(
         .fetch_all(&mut *db)
         .await?;
     let replan: Option<i64> = row.try_get("replan_after")?;
-    Ok(Some(RequestFacts {
+    let facts = RequestFacts {
         name: name.clone(),
         path: rows::parsed(&row, "requests", "path", RepoPath::parse)?,
         file: rows::file(&row)?,
@@ -49,7 +49,30 @@ pub(super) async fn facts(
         run: last_run(db, repository, name).await?,
         pause: rows::maybe_json(&row, "requests", "pause")?,
         replan_after: replan.and_then(|revision| u32::try_from(revision).ok()),
-    }))
+    };
+    Ok(Some(Seen { version: row.try_get("version")?, facts }))
+}
+
+/// The request that a run belongs to.
+pub(super) async fn seen_by_run(db: &mut SqliteConnection, run: &RunId) -> Result<Option<(RepositoryId, Seen)>, Error> {
+    let row = sqlx::query("SELECT repository_id, name FROM runs WHERE id = ?")
+        .bind(run.as_str())
+        .fetch_optional(&mut *db)
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let repository = RepositoryId(row.try_get("repository_id")?);
+    let name = rows::parsed(&row, "runs", "name", Name::parse)?;
+    Ok(seen(db, repository, &name).await?.map(|seen| (repository, seen)))
+}
+
+/// What all requests share, at one moment where the connection is in a transaction.
+pub(super) async fn ground(db: &mut SqliteConnection, repository: RepositoryId) -> Result<Ground, Error> {
+    Ok(Ground {
+        cursor: cursor(&mut *db, repository).await?,
+        locks: locks(&mut *db, repository).await?,
+        agents: agents(&mut *db).await?,
+        load: super::levels::load(db).await?,
+    })
 }
 
 async fn last_run(db: &mut SqliteConnection, repository: RepositoryId, name: &Name) -> Result<Option<Run>, Error> {

@@ -130,7 +130,7 @@ pub(super) async fn taken_over(
     ended: &[(AttemptKey, Fence)],
 ) -> Result<(), Error> {
     for (key, fence) in ended {
-        sqlx::query(
+        let done = sqlx::query(
             "UPDATE attempts SET boot = ? WHERE run_id = ? AND step = ? AND number = ? AND agent = ?
              AND fence_incarnation = ? AND fence_counter = ? AND state IN ('granted', 'started')",
         )
@@ -143,6 +143,15 @@ pub(super) async fn taken_over(
         .bind(i64::try_from(fence.counter).unwrap_or(i64::MAX))
         .execute(&mut *tx)
         .await?;
+        if done.rows_affected() == 1 {
+            sqlx::query(
+                "UPDATE requests SET version = version + 1
+                 WHERE (repository_id, name) IN (SELECT repository_id, name FROM runs WHERE id = ?)",
+            )
+            .bind(key.run.as_str())
+            .execute(&mut *tx)
+            .await?;
+        }
     }
     Ok(())
 }

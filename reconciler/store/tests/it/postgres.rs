@@ -116,7 +116,7 @@ async fn r8_whoever_was_deposed_changes_nothing_any_more() {
         first.audited(bed.repository, &[], &chiffon_store::conformance::oid(9)).await,
         Err(Error::Deposed)
     ));
-    let version = first.version(bed.repository, &kuma()).await.unwrap();
+    let version = bed.version(&kuma()).await;
     first.settle(bed.repository, &kuma(), version).await.unwrap();
     assert_eq!(bed.everything().await, before, "and nothing is at rest by its word");
     assert!(matches!(first.lead(bed.repository, "first-id", "first", 600).await, Err(Error::Deposed)));
