@@ -69,7 +69,7 @@ fn address(text: &str) -> Result<Url> {
 async fn ask(url: Url, ca: Option<&Path>, token: &Token) -> Result<String> {
     // Nothing else in this process has chosen one.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut client = Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
+    let mut client = Client::builder().no_proxy().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
     if let Some(path) = ca {
         let pem = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
         let found = reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default();

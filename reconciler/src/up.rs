@@ -54,6 +54,9 @@ const AGENTS_DUE: Duration = Duration::from_secs(15);
 /// What is said of a message from an agent that has no place on the bus.
 const STRANGER: &str = "no agent of this name is enrolled: `chiffon agent invite` makes a place for one";
 
+/// How long messages are taken in before the loop looks at everything else that wakes it.
+const TAKE_AT_MOST: Duration = Duration::from_millis(200);
+
 /// How often, and how long between, the lock is tried before somebody else is said to run.
 const LOCK_TRIES: u32 = 10;
 const LOCK_EVERY: Duration = Duration::from_millis(30);
@@ -325,7 +328,7 @@ impl Loop<'_> {
         match self.leader.renew().await {
             Ok(Leading::Ours) => {
                 self.watched.looped(Turn::Lease);
-                self.watched.queues(&*self.hub).await;
+                self.watched.queues(&self.hub);
                 Ok(())
             }
             Ok(Leading::Theirs(name)) => bail!("another reconciler has taken over: {name}"),
@@ -366,6 +369,7 @@ impl Loop<'_> {
     /// Takes messages in until one changes something that is decided on; whether one did. A flood of log chunks costs
     /// no ticks.
     async fn take(&mut self, first: Result<Delivery<FromAgent>, chiffon_link::Error>) -> Result<bool> {
+        let until = Instant::now() + TAKE_AT_MOST;
         let mut next = Some(first);
         while let Some(delivery) = next.take() {
             let delivery = delivery.context("the bus was closed")?;
@@ -397,8 +401,10 @@ impl Loop<'_> {
                     return Ok(true);
                 }
             }
-            let waiting = tokio::time::timeout(Duration::ZERO, self.hub.receive()).await;
-            next = waiting.ok();
+            // Signals, the lease and people's commands have their turn also in a flood.
+            if Instant::now() < until {
+                next = tokio::time::timeout(Duration::ZERO, self.hub.receive()).await.ok();
+            }
         }
         Ok(false)
     }

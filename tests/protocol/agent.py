@@ -1,5 +1,5 @@
 """An agent written from docs/protocol.md alone: it shows that the page is enough. Its work is one line in a file, and
-lasts for as long as a file `hold` lies beside it. It asks no git, so it must never be given real work."""
+lasts for as long as a file `hold` lies beside it. It asks no git and never notices that it slept: give it no real work."""
 import argparse, base64, binascii, fcntl, json, os, pathlib, queue, secrets, threading, time
 from hashlib import sha256
 from urllib.parse import unquote, urlsplit

@@ -46,6 +46,8 @@ pub struct Settings {
     pub spool_bytes: u64,
     /// Where spans of its attempts go.
     pub recorder: Recorder,
+    /// A clock that goes on while the machine sleeps.
+    pub uptime: fn() -> Duration,
 }
 
 impl Settings {
@@ -62,6 +64,7 @@ impl Settings {
             grace: Duration::from_secs(20),
             spool_bytes: 256 * 1024 * 1024,
             recorder: Recorder::nobody(),
+            uptime: crate::uptime,
         }
     }
 }
@@ -97,13 +100,7 @@ impl Agent {
     /// The journal can't be used any more, or the link ended for good. What ran was cancelled and verified then too.
     pub async fn run(self, mut shutdown: watch::Receiver<Shutdown>) -> Result<(), Error> {
         let Self { settings, link, work } = self;
-        let voice = Voice {
-            link: Arc::clone(&link),
-            agent: settings.agent.clone(),
-            boot: settings.boot.clone(),
-            retry: settings.retry,
-            replay_after: settings.replay_after,
-        };
+        let voice = Voice::new(Arc::clone(&link), &settings);
         let (sender, mut events) = mpsc::channel(64);
         let heartbeat = settings.heartbeat;
         let journal = Journal::open(&settings.journal)?;
@@ -159,6 +156,8 @@ async fn told(shutdown: &mut watch::Receiver<Shutdown>, known: Shutdown) -> Shut
 /// Handles a message and only then acknowledges it: what must outlive a crash is in the journal by then.
 async fn hear(desk: &mut Desk, delivery: Delivery<ToAgent>) -> Result<(), Error> {
     let order = matches!(delivery.message, ToAgent::Order(_));
+    // Before anything that waited for it meanwhile is believed.
+    desk.rouse()?;
     desk.message(delivery.message.clone(), delivery.trace).await?;
     if let Err(error) = delivery.ack().await {
         tracing::debug!(%error, "an acknowledgement was not heard; the message comes again");

@@ -1,6 +1,6 @@
 //! Carries one attempt's reports to the reconciler, in order, again and again until they are stored.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use chiffon_link::Link;
@@ -9,6 +9,7 @@ use chiffon_schemas::{AgentMessage, AttemptKey, BootId, Fence, FromAgent, Name, 
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::Settings;
 use crate::spool::{FIRST_SEQ, Spool, SpoolReader};
 
 /// The last report of an attempt, once there is one.
@@ -23,17 +24,68 @@ pub(crate) struct Last {
 pub(crate) struct Voice {
     pub link: Arc<dyn Link>,
     pub agent: Name,
-    pub boot: BootId,
+    /// The life that speaks.
+    boot: Arc<RwLock<BootId>>,
+    uptime: fn() -> Duration,
+    /// When the bus last took something, by that clock; and the longest that it took nothing since somebody asked.
+    heard: Arc<Mutex<Heard>>,
     /// How long to wait after the link took nothing.
     pub retry: Duration,
     /// How long to wait for a confirmation before reports are sent again.
     pub replay_after: Duration,
 }
 
+/// When an agent was heard.
+struct Heard {
+    last: Duration,
+    longest: Duration,
+}
+
 impl Voice {
+    /// The voice of a life that begins.
+    pub fn new(link: Arc<dyn Link>, settings: &Settings) -> Self {
+        let heard = Heard { last: (settings.uptime)(), longest: Duration::ZERO };
+        Self {
+            link,
+            agent: settings.agent.clone(),
+            boot: Arc::new(RwLock::new(settings.boot.clone())),
+            uptime: settings.uptime,
+            heard: Arc::new(Mutex::new(heard)),
+            retry: settings.retry,
+            replay_after: settings.replay_after,
+        }
+    }
+
+    /// Speaks as another life from now on.
+    pub fn live_as(&self, boot: &BootId) {
+        *self.boot.write().unwrap_or_else(PoisonError::into_inner) = boot.clone();
+    }
+
+    /// Whether the bus took nothing for longer than this at some time since it was asked last.
+    pub fn was_unheard(&self, limit: Duration) -> bool {
+        let now = (self.uptime)();
+        let mut heard = self.heard();
+        let longest = heard.longest.max(now.saturating_sub(heard.last));
+        // What is silent still is a new silence from now on.
+        (heard.longest, heard.last) = (Duration::ZERO, if longest > limit { now } else { heard.last });
+        longest > limit
+    }
+
+    fn was_heard(&self) {
+        let now = (self.uptime)();
+        let mut heard = self.heard();
+        heard.longest = heard.longest.max(now.saturating_sub(heard.last));
+        heard.last = now;
+    }
+
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Sends until the link takes it. What the link can never take is dropped with a line in the log.
     pub async fn say(&self, message: AgentMessage) {
-        let message = FromAgent { agent: self.agent.clone(), boot: self.boot.clone(), message };
+        let boot = self.boot.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let message = FromAgent { agent: self.agent.clone(), boot, message };
         while let Err(error) = self.link.send(&message).await {
             if matches!(
                 error,
@@ -47,6 +99,7 @@ impl Voice {
             tracing::debug!(%error, "the link took nothing; trying again");
             tokio::time::sleep(self.retry).await;
         }
+        self.was_heard();
     }
 }
 

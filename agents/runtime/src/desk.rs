@@ -22,6 +22,8 @@ use crate::journal::{Clean, Durability, Entry, Journal, Record, Stage};
 use crate::spool::{self, Spool};
 use crate::{Error, Marker, Settings, Work};
 
+mod rousing;
+
 /// Messages that wait while the link takes nothing; beyond that they are dropped, since all of them are said again.
 const MOUTH: usize = 256;
 
@@ -57,6 +59,8 @@ pub(crate) struct Desk {
     work: Arc<dyn Work>,
     voice: Voice,
     mouth: mpsc::Sender<AgentMessage>,
+    /// Signs of life have a way of their own: nothing that waits for room holds them up.
+    pulse: mpsc::Sender<AgentMessage>,
     events: mpsc::Sender<Event>,
     /// Ends with this: couriers, attempts, checks and the mouth.
     tasks: JoinSet<()>,
@@ -86,20 +90,18 @@ impl Desk {
         voice: Voice,
         events: mpsc::Sender<Event>,
     ) -> Self {
-        let (mouth, mut said) = mpsc::channel(MOUTH);
+        let (mouth, said) = mpsc::channel(MOUTH);
         let mut tasks = JoinSet::new();
-        let speaker = voice.clone();
-        tasks.spawn(async move {
-            while let Some(message) = said.recv().await {
-                speaker.say(message).await;
-            }
-        });
+        let (pulse, beats) = mpsc::channel(1);
+        tasks.spawn(speak(voice.clone(), said));
+        tasks.spawn(speak(voice.clone(), beats));
         Self {
             settings,
             journal: Arc::new(Mutex::new(journal)),
             work,
             voice,
             mouth,
+            pulse,
             events,
             tasks,
             checks: HashMap::new(),
@@ -181,10 +183,11 @@ impl Desk {
 
     /// Says that the agent lives, and asks again for grants that did not come.
     pub fn beat(&self) {
+        // One that is still on its way says all that another would.
+        let _ = self.pulse.try_send(AgentMessage::Heartbeat {});
         if self.mouth.capacity() < MOUTH / 2 {
             return;
         }
-        self.say(AgentMessage::Heartbeat {});
         let claimed = |(key, record): (&AttemptKey, &Record)| {
             (record.stage == Stage::Claimed && !self.cancelled.contains(key)).then(|| key.clone())
         };
@@ -634,6 +637,13 @@ impl Desk {
 
 fn renumbered(key: AttemptKey, seq: u64, outcome: Box<Outcome>, clean: Clean) -> Entry {
     Entry::Over { key, seq, outcome, settled: Some(clean) }
+}
+
+/// Says what it is given, one after the other.
+async fn speak(voice: Voice, mut said: mpsc::Receiver<AgentMessage>) {
+    while let Some(message) = said.recv().await {
+        voice.say(message).await;
+    }
 }
 
 /// Something about an attempt that took time. The attempt itself is the span that its messages are sent in.

@@ -19,7 +19,7 @@ mod sweep;
 mod work;
 
 pub use agent::{Agent, Settings, Shutdown};
-pub use boot::{new_boot, now_ms};
+pub use boot::{new_boot, now_ms, uptime};
 pub use chiffon_schemas::Usage;
 pub use error::Error;
 pub use journal::{Clean, Durability, Entry, Journal, Record, Stage, confirm_incarnation};

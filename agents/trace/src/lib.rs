@@ -115,7 +115,7 @@ fn exporter(spec: &TracesSpec, folder: &Path, service: &str) -> Result<SpanExpor
     }
     // The process may have chosen another one before; either will do.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut client = Client::builder().timeout(SEND_WITHIN).redirect(reqwest::redirect::Policy::none());
+    let mut client = Client::builder().no_proxy().timeout(SEND_WITHIN).redirect(reqwest::redirect::Policy::none());
     if let Some(file) = &spec.ca_file {
         let path = folder.join(file);
         let failed = |reason: String| Error::Authority { path: path.display().to_string(), reason };

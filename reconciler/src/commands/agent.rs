@@ -1,8 +1,8 @@
 //! `chiffon agent`: makes places on the broker for agents, lists them, and takes them away.
 
 use anyhow::{Context, Result, bail};
+use chiffon_link::Token;
 use chiffon_link::amqp::management::PasswordHash;
-use chiffon_link::{Token, amqp::Server};
 use chiffon_requests::{FilePolicy, GitUrl};
 use chiffon_schemas::{AmqpSpec, Credentials, InfraSource, Name, Timestamp};
 use chiffon_store::{Enrolment, Invitation};
@@ -71,22 +71,18 @@ async fn invite(name: &Name, args: &Invite, desk: &Desk, output: &Output) -> Res
         expires,
         password_hash: hash.as_str().to_owned(),
     };
-    desk.store.invite(&invitation, environment::now()).await?;
-    end_sessions(&management, &server, name).await;
+    let again = format!("say it again: the broker knows the new password of {name} already, and nobody else does");
+    desk.store.invite(&invitation, environment::now()).await.context(again)?;
+    // Whoever is in with earlier credentials goes out; they would be let stay until their line broke.
+    let user = chiffon_link::amqp::management::agent_user(server.vhost(), name);
+    let again = format!("say it again: who came in with the earlier credentials of {name} may still be there");
+    management.disconnect(&user).await.context(again)?;
     desk.home.touch_wake()?;
     let secret = token.secret();
     output.result(&json!({ "agent": name, "url": url, "token": secret, "expires": expires }), || {
         format!("invited {name} until {expires}; on its machine, once:\n\n  chiffon-agent enrol {url} {secret}")
     });
     Ok(Exit::Done)
-}
-
-/// Whoever is in with earlier credentials goes out; they would have been let stay until their line broke.
-async fn end_sessions(management: &chiffon_link::amqp::management::Management, server: &Server, name: &Name) {
-    let user = chiffon_link::amqp::management::agent_user(server.vhost(), name);
-    if let Err(error) = management.disconnect(&user).await {
-        tracing::warn!(%error, "an earlier session may go on until its line breaks");
-    }
 }
 
 /// Where agents enrol, as they reach it.

@@ -4,6 +4,7 @@
 //! changes at most what its fence allows.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chiffon_core::facts::{AgentFacts, Attempt, RequestFacts, Run};
 use chiffon_link::{Hub, Parked};
@@ -27,6 +28,14 @@ const RELAY_BATCH: u32 = 64;
 /// How long nothing is sent to an agent whose queue took nothing: each try holds up the loop for as long as a sender waits.
 const UNREACHED_SECS: i64 = 30;
 
+/// How long a message that is said again by itself may take to be sent, and how long none is offered after one that did
+/// not go.
+const HINT_WITHIN: Duration = Duration::from_millis(250);
+const DEAF_SECS: i64 = 5;
+
+/// Stale fences that are remembered, so that each is recorded once.
+const MAX_REFUSED: usize = 4096;
+
 /// How many messages that were put aside one tick takes.
 const PARKED_BATCH: usize = 64;
 
@@ -44,13 +53,16 @@ impl Driver {
             let waiting = self.store.outgoing(after, RELAY_BATCH).await?;
             let Some(last) = waiting.last() else { return Ok(()) };
             after = last.id;
+            let (waiting, strangers): (Vec<_>, Vec<_>) =
+                waiting.into_iter().partition(|outgoing| self.has_place(&outgoing.agent));
             let mut by_agent: BTreeMap<Name, Vec<Outgoing>> = BTreeMap::new();
             for outgoing in waiting.into_iter().filter(|outgoing| !self.unreached.contains_key(&outgoing.agent)) {
                 by_agent.entry(outgoing.agent.clone()).or_default().push(outgoing);
             }
             let hub = &*self.hub;
             let sending = by_agent.iter().map(|(agent, messages)| send_in_order(hub, agent, messages));
-            let mut sent = Vec::new();
+            // Nobody will ever take what waits for an agent that was sent away.
+            let mut sent: Vec<i64> = strangers.iter().map(|outgoing| outgoing.id).collect();
             for (agent, done) in by_agent.keys().zip(join_all(sending).await) {
                 if done.len() < by_agent[agent].len() {
                     self.unreached.insert(agent.clone(), environment::now().plus_secs(UNREACHED_SECS));
@@ -65,6 +77,11 @@ impl Driver {
             self.sent += u64::try_from(sent.len()).unwrap_or(0);
             crash_point("messages-marked");
         }
+    }
+
+    /// Whether an agent has a place on the bus, as far as is known; inside this process each has.
+    fn has_place(&self, agent: &Name) -> bool {
+        self.config.spec.bus.amqp.is_none() || self.admitted.contains(agent)
     }
 
     /// Tells the bus which agents have a place on it.
@@ -119,6 +136,12 @@ impl Driver {
     pub async fn take_message(&mut self, message: FromAgent) -> Result<bool, Error> {
         let FromAgent { agent, boot, message } = message;
         match message {
+            // A life that another one followed: what it says came late, or its folder was copied to another machine.
+            AgentMessage::Hello(_) | AgentMessage::Claim { .. } | AgentMessage::Decline { .. }
+                if self.superseded.contains(&(agent.clone(), boot.clone())) =>
+            {
+                self.introduce(&agent).await.map(|()| false)
+            }
             AgentMessage::Hello(hello) => self.hello(agent, boot, hello).await.map(|()| true),
             AgentMessage::Heartbeat {} => self.heard(&agent, &boot).await.map(|()| false),
             AgentMessage::Claim { key } => self.claim(&agent, boot, key).await,
@@ -133,8 +156,11 @@ impl Driver {
             kind: hello.kind,
             boot: boot.clone(),
             heard: environment::now(),
-            ansible_core: hello.ansible_core,
+            ansible_core: hello.ansible_core.filter(|version| is_version(version)),
         };
+        if let Some(known) = self.store.agents().await?.remove(&agent).filter(|known| known.boot != boot) {
+            self.superseded.insert((agent.clone(), known.boot));
+        }
         let ended = hello.ended.into_iter().map(|ended| (ended.key, ended.fence)).collect();
         self.apply(Change::AgentHeard { agent: agent.clone(), facts, ended }, &[]).await?;
         for settled in &hello.settled {
@@ -170,11 +196,23 @@ impl Driver {
 
     /// Asks a life that nobody knows for its hello: that was lost with a broker or a database, or is of the life before and
     /// came late. A lost question only waits for the next sign of life.
-    async fn introduce(&self, agent: &Name) -> Result<(), Error> {
-        if let Err(error) = self.hub.send(agent, &ToAgent::Introduce {}).await {
-            tracing::debug!(%agent, %error, "an unknown agent was not asked for its hello");
-        }
+    async fn introduce(&mut self, agent: &Name) -> Result<(), Error> {
+        self.hint(agent, &ToAgent::Introduce {}).await;
         Ok(())
+    }
+
+    /// Tells an agent what is said again by itself: it needs no row, and waits neither for a bus in trouble nor for an agent
+    /// whose queue is full.
+    async fn hint(&mut self, agent: &Name, message: &ToAgent) {
+        let now = environment::now();
+        if self.hub.trouble().borrow().is_some() || self.deaf.get(agent).is_some_and(|until| *until > now) {
+            return;
+        }
+        let sent = tokio::time::timeout(HINT_WITHIN, self.hub.send(agent, message)).await;
+        if !matches!(sent, Ok(Ok(()))) {
+            tracing::debug!(%agent, "a hint was not sent");
+            self.deaf.insert(agent.clone(), now.plus_secs(DEAF_SECS));
+        }
     }
 
     /// What a returning journal says of an attempt: one that never started may be ordered again, one that started and
@@ -186,7 +224,9 @@ impl Driver {
             return Ok(());
         }
         let same_fence = settled.fence.is_none() || settled.fence == attempt.fence;
-        if !same_fence {
+        // What was reported as started was in the journal before: one that knows nothing of it is not of that life.
+        let contradicts = attempt.state == AttemptState::Started && !settled.started;
+        if !same_fence || contradicts {
             return Ok(());
         }
         match attempt.state {
@@ -334,14 +374,7 @@ impl Driver {
     }
 
     async fn confirm(&mut self, agent: &Name, key: &AttemptKey, seq: u64) -> Result<(), Error> {
-        // A lost confirmation only means one more replay, so it needs no row of its own, nor a wait for a bus in trouble.
-        if self.hub.trouble().borrow().is_some() {
-            return Ok(());
-        }
-        let stored = ToAgent::Stored { key: key.clone(), seq };
-        if let Err(error) = self.hub.send(agent, &stored).await {
-            tracing::debug!(%agent, %error, "a confirmation was not sent");
-        }
+        self.hint(agent, &ToAgent::Stored { key: key.clone(), seq }).await;
         Ok(())
     }
 
@@ -401,7 +434,14 @@ impl Driver {
         self.record_end(&facts, &run, state, Change::RunResolved { run: run.id.clone(), state }).await
     }
 
+    /// Records that a report was refused, once for each fence: a long spool under a stale one is one thing.
     async fn wrong_fence(&mut self, agent: &Name, report: &Report) -> Result<(), Error> {
+        if !self.refused.insert((report.key.clone(), report.fence)) {
+            return Ok(());
+        }
+        if self.refused.len() > MAX_REFUSED {
+            self.refused.clear();
+        }
         let Some((facts, run, _)) = self.attempt(&report.key).await? else { return Ok(()) };
         let summary = format!("{}: a report of {agent} with fence {} was refused", facts.name, report.fence);
         let detail = json!({ "key": report.key, "fence": report.fence, "seq": report.seq });
@@ -445,6 +485,11 @@ fn granted_to_started(key: &AttemptKey, fence: chiffon_schemas::Fence) -> Change
         boot: None,
         outcome: None,
     }
+}
+
+/// Whether a text is a version, as far as anything is made of one: it goes into plans and onto screens.
+fn is_version(text: &str) -> bool {
+    text.len() <= 32 && text.chars().all(|c| c.is_ascii_alphanumeric() || ".+-".contains(c))
 }
 
 fn ignore_conflict(applied: Result<chiffon_store::Applied, Error>) -> Result<(), Error> {

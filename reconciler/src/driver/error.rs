@@ -45,8 +45,8 @@ impl Error {
     pub fn parks_after(&self) -> Option<u32> {
         match self {
             Self::Foreign { .. } => Some(1),
-            Self::Store(chiffon_store::Error::Conflict { .. } | chiffon_store::Error::Corrupt { .. }) => Some(3),
-            Self::Stalled(_) | Self::Store(_) | Self::Git(_) | Self::Forge(_) | Self::Infra(_) => None,
+            Self::Store(error) => error.is_of_the_data().then_some(3),
+            Self::Stalled(_) | Self::Git(_) | Self::Forge(_) | Self::Infra(_) => None,
         }
     }
 

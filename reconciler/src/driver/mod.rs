@@ -29,7 +29,9 @@ use chiffon_core::{Action, Decision, Freshness, State};
 use chiffon_forge::Plain;
 use chiffon_link::Hub;
 use chiffon_requests::{Locks, RefName, Repo};
-use chiffon_schemas::{AttemptKey, AttemptState, Evidence, Host, Name, Oid, Recorder, Span, Timestamp, TraceParent};
+use chiffon_schemas::{
+    AttemptKey, AttemptState, BootId, Evidence, Fence, Host, Name, Oid, Recorder, Span, Timestamp, TraceParent,
+};
 use chiffon_store::{NewParked, RepositoryId, Seen, Store};
 
 use crate::config::Config;
@@ -91,6 +93,12 @@ pub struct Driver {
     admitted: BTreeSet<Name>,
     /// Agents whose queue took nothing lately, and until when they are left alone.
     unreached: BTreeMap<Name, Timestamp>,
+    /// Agents to which no hints are offered, and until when.
+    deaf: BTreeMap<Name, Timestamp>,
+    /// Lives of agents that another one followed.
+    superseded: BTreeSet<(Name, BootId)>,
+    /// Stale fences of which it is recorded that a report under them was refused.
+    refused: BTreeSet<(AttemptKey, Fence)>,
     /// Messages that the bus took since the last tick.
     sent: u64,
     recorder: Recorder,
@@ -149,6 +157,9 @@ impl Driver {
             reserved: BTreeMap::new(),
             admitted: BTreeSet::new(),
             unreached: BTreeMap::new(),
+            deaf: BTreeMap::new(),
+            superseded: BTreeSet::new(),
+            refused: BTreeSet::new(),
             sent: 0,
             recorder: Recorder::nobody(),
         })

@@ -52,9 +52,15 @@ impl Leader {
         let mut said = None;
         loop {
             let leading = self.store.lead(self.repository, &self.holder, &self.name, LEASE_SECS).await;
-            let Leading::Theirs(name) = leading.context("asking who leads")? else {
-                watched.leader(None);
-                return Ok(true);
+            let name = match leading {
+                Ok(Leading::Ours) => {
+                    watched.leader(None);
+                    return Ok(true);
+                }
+                Ok(Leading::Theirs(name)) => name,
+                // Whoever stands still in the midst of a change keeps it from us for a while.
+                Err(error) if error.is_temporary() && !options.once => format!("nobody can say: {error}"),
+                Err(error) => return Err(error).context("asking who leads"),
             };
             watched.leader(Some(&name));
             watched.turned();

@@ -9,6 +9,7 @@ use chiffon_link::Hub;
 use chiffon_schemas::{Direction, Name};
 use chiffon_store::{RepositoryId, Store};
 use chiffon_web::{Context, Health, Listen, Metrics, Part, Turn, Web};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::config::Config;
@@ -21,6 +22,8 @@ use crate::output::Output;
 pub(super) struct Watched {
     context: Context,
     web: Option<Web>,
+    /// Whoever asks the bus for its queues.
+    asking: Arc<Semaphore>,
 }
 
 impl Watched {
@@ -45,7 +48,7 @@ impl Watched {
             output.progress(&format!("answering at {}", server.address()));
             web = Some(server);
         }
-        Ok(Self { context, web })
+        Ok(Self { context, web, asking: Arc::new(Semaphore::new(1)) })
     }
 
     /// The store is open, or why it is not.
@@ -99,12 +102,18 @@ impl Watched {
         self.context.metrics.turned(of);
     }
 
-    /// How full the queues of the bus are; asked for only where somebody can see it.
-    pub async fn queues(&self, hub: &dyn Hub) {
-        if self.web.is_some() {
-            let depths = hub.depths().await.into_iter().map(|depth| (depth.queue, depth.messages));
-            self.context.metrics.wait(depths.collect());
+    /// Asks how full the queues of the bus are, beside the loop: only where somebody can see it, and one question at a time.
+    pub fn queues(&self, hub: &Arc<dyn Hub>) {
+        let Ok(turn) = Arc::clone(&self.asking).try_acquire_owned() else { return };
+        if self.web.is_none() {
+            return;
         }
+        let (hub, metrics) = (Arc::clone(hub), Arc::clone(&self.context.metrics));
+        tokio::spawn(async move {
+            let depths = hub.depths().await.into_iter().map(|depth| (depth.queue, depth.messages));
+            metrics.wait(depths.collect());
+            drop(turn);
+        });
     }
 
     /// A message of an agent arrived.

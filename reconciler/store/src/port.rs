@@ -67,12 +67,27 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it lies in what was to be written or read, so that the same will fail again.
+    pub fn is_of_the_data(&self) -> bool {
+        match self {
+            Self::Conflict { .. } | Self::Corrupt { .. } => true,
+            // Classes of SQLSTATE: data exception, integrity violation.
+            Self::Database(sqlx::Error::Database(error)) => {
+                error.code().is_some_and(|code| ["22", "23"].iter().any(|class| code.starts_with(class)))
+            }
+            Self::Database(sqlx::Error::Encode(_) | sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. }) => true,
+            Self::Database(_) | Self::Locked { .. } | Self::Deposed | Self::Address { .. } | Self::Migrate(_) => false,
+        }
+    }
+
     /// Whether the server may take the same later: it can't be reached, is starting, stopping or full.
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Database(sqlx::Error::Database(error)) => {
-                // Classes of SQLSTATE: connection exception, insufficient resources, operator intervention.
-                error.code().is_some_and(|code| ["08", "53", "57"].iter().any(|class| code.starts_with(class)))
+                // Classes of SQLSTATE: connection exception, a transaction that has to be repeated, a lock that can't be
+                // had, insufficient resources, operator intervention; and a transaction that stood still for too long.
+                let classes = ["08", "40", "53", "55", "57", "25P03"];
+                error.code().is_some_and(|code| classes.iter().any(|class| code.starts_with(class)))
             }
             Self::Database(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed) => true,
             Self::Database(_)

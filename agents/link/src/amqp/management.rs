@@ -163,7 +163,7 @@ impl Management {
         let _ = base.set_username("");
         // The process may have chosen another one before; either will do.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut client = Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
+        let mut client = Client::builder().no_proxy().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
         if let Some(ca) = ca {
             let found = reqwest::Certificate::from_pem_bundle(ca.as_bytes()).map_err(|error| bad(error.to_string()))?;
             client = found.into_iter().fold(client, reqwest::ClientBuilder::add_root_certificate);

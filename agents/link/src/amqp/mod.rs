@@ -40,6 +40,9 @@ const LONGEST_RETRY: Duration = Duration::from_millis(500);
 /// How long the broker may take to answer a question beside the messages. One that blocks its senders reads nothing.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
+/// How long it is waited until a word that something is settled is written to the line.
+const WRITTEN_WITHIN: Duration = Duration::from_millis(100);
+
 /// How an end of the bus behaves.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
@@ -389,9 +392,10 @@ impl AmqpReceipt {
 impl Receipt for AmqpReceipt {
     async fn ack(mut self: Box<Self>) -> Result<(), Error> {
         let Some(item) = self.item.take() else { return Ok(()) };
-        match item.acker.ack(BasicAckOptions::default()).await {
-            Ok(true) => Ok(()),
-            Ok(false) | Err(_) => Err(Error::Unheard),
+        // A blocked line is not written to until it is free: the word goes out then, and nobody waits for that.
+        match tokio::time::timeout(WRITTEN_WITHIN, item.acker.ack(BasicAckOptions::default())).await {
+            Ok(Ok(true)) => Ok(()),
+            _ => Err(Error::Unheard),
         }
     }
 

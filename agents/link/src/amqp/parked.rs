@@ -86,9 +86,9 @@ struct ParkedReceipt {
 impl Receipt for ParkedReceipt {
     async fn ack(mut self: Box<Self>) -> Result<(), Error> {
         let Some(acker) = self.acker.take() else { return Ok(()) };
-        match acker.ack(BasicAckOptions::default()).await {
-            Ok(true) => Ok(()),
-            Ok(false) | Err(_) => Err(Error::Unheard),
+        match tokio::time::timeout(super::WRITTEN_WITHIN, acker.ack(BasicAckOptions::default())).await {
+            Ok(Ok(true)) => Ok(()),
+            _ => Err(Error::Unheard),
         }
     }
 

@@ -1,6 +1,6 @@
 //! R1 and R9 through the agent's own loop: what starts, how often, and what is said about it.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use chiffon_schemas::{AgentMessage, AttemptKey, Fence, ReportBody, ToAgent, Unreported, Verdict};
@@ -80,6 +80,60 @@ async fn r1_repeated_orders_and_grants_start_once_and_are_answered_with_the_end(
     }
     world.settled().await;
     assert_eq!(world.work.starts_of(&key), 1);
+}
+
+/// Seconds that the machine has slept, for the test below.
+static SLEPT: AtomicU64 = AtomicU64::new(0);
+
+fn uptime() -> Duration {
+    chiffon_runtime::uptime() + Duration::from_secs(SLEPT.load(Ordering::SeqCst))
+}
+
+/// While an agent slept its attempt may have been given up, and done elsewhere: what was granted to it then is void.
+#[tokio::test]
+async fn r1_a_grant_that_waited_for_a_sleeper_starts_nothing() {
+    let mut world = World::new(Doing::AtOnce);
+    world.settings.uptime = uptime;
+    world.start().await;
+    let (key, before) = (key(1), world.settings.boot.clone());
+    world.order(&key).await;
+    world.claim(&key).await;
+    SLEPT.store(24 * 3600, Ordering::SeqCst);
+    world.grant_for(&key, fence(1), before.clone()).await;
+    let hello = world.expect(|message| match message {
+        AgentMessage::Hello(hello) => Some(hello.clone()),
+        _ => None,
+    });
+    let hello = hello.await;
+    assert!(world.boot != before, "another life goes on");
+    assert_eq!((hello.settled.len(), hello.ended.len()), (1, 0));
+    assert!(!hello.settled[0].started);
+    world.claim(&key).await;
+    world.settled().await;
+    assert_eq!(world.work.starts_of(&key), 0, "the old grant started nothing");
+    world.grant_for(&key, fence(2), before).await;
+    world.settled().await;
+    assert_eq!(world.work.starts_of(&key), 0, "nor does another one for the life before");
+    let now = world.boot.clone();
+    world.grant_for(&key, fence(2), now).await;
+    world.over(&key).await;
+    assert_eq!(world.work.starts_of(&key), 1);
+    world.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_agent_that_is_not_known_introduces_itself() {
+    let mut world = World::new(Doing::AtOnce);
+    let first = world.start().await;
+    for _ in 0..2 {
+        world.send(ToAgent::Introduce {}).await;
+        let again = world.expect(|message| match message {
+            AgentMessage::Hello(hello) => Some(hello.clone()),
+            _ => None,
+        });
+        assert_eq!(again.await, first);
+    }
+    world.stop().await.unwrap();
 }
 
 #[tokio::test]

@@ -166,6 +166,8 @@ pub struct World {
     agent: Option<Life>,
     /// What was heard and not yet expected.
     pub heard: Vec<AgentMessage>,
+    /// The life that spoke last.
+    pub boot: BootId,
     /// All reports ever heard, repeats included.
     pub reports: Vec<Report>,
 }
@@ -179,7 +181,8 @@ impl World {
         settings.retry = Duration::from_millis(5);
         let hub = LocalHub::new(Limits { queue: 64, blocked_after: Duration::from_millis(50) }).unwrap();
         let work = Counting::new(doing);
-        Self { hub, _folder: folder, work, settings, agent: None, heard: Vec::new(), reports: Vec::new() }
+        let boot = settings.boot.clone();
+        Self { hub, _folder: folder, work, settings, agent: None, heard: Vec::new(), boot, reports: Vec::new() }
     }
 
     /// A new life of the agent, which says hello.
@@ -245,6 +248,7 @@ impl World {
         let delivery = delivery.unwrap_or_else(|_| panic!("nothing more was heard after {:#?}", self.heard)).unwrap();
         let message = delivery.message.clone();
         delivery.ack().await.unwrap();
+        self.boot = message.boot.clone();
         if let AgentMessage::Report(report) = &message.message {
             self.reports.push(report.clone());
         }

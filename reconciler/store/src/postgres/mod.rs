@@ -54,6 +54,13 @@ pub struct Postgres {
     leads: Arc<Mutex<HashMap<RepositoryId, i64>>>,
 }
 
+/// Bounds what a session may hold up: one whose client stands still in a transaction is ended by the server, so that another
+/// reconciler can lead, and nobody waits for a lock for long.
+async fn bound(session: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let bounds = "SET idle_in_transaction_session_timeout = '15s'; SET lock_timeout = '10s'";
+    sqlx::raw_sql(bounds).execute(session).await.map(drop)
+}
+
 impl Postgres {
     /// Connects, and brings the schema up to date. Two that do so at the same time wait for each other.
     ///
@@ -64,9 +71,16 @@ impl Postgres {
         // A pool asks a closed port again and again, and then says only that it took too long.
         PgConnection::connect_with(&options).await?.close().await?;
         let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(PATIENCE);
+        let pool = pool.after_connect(|connection, _| Box::pin(bound(connection)));
         let pool = pool.connect_with(options).await?;
         sqlx::migrate!("../../migrations/postgres").run(&pool).await.map_err(Error::Migrate)?;
-        Ok(Self { lines: Lines::new(pool.clone()), pool, days: Arc::default(), listener: Arc::default(), leads: Arc::default() })
+        Ok(Self {
+            lines: Lines::new(pool.clone()),
+            pool,
+            days: Arc::default(),
+            listener: Arc::default(),
+            leads: Arc::default(),
+        })
     }
 
     /// How the server would find past events, in its own words: for tests of the indexes.
@@ -470,4 +484,3 @@ async fn listen(pool: &PgPool) -> Result<PgListener, sqlx::Error> {
     listener.listen("chiffon").await?;
     Ok(listener)
 }
-

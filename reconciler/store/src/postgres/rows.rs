@@ -42,10 +42,8 @@ impl Fields for Inner {
         T: DeserializeOwned + Type<Postgres> + for<'row> sqlx::Decode<'row, Postgres>,
     {
         let value = self.0.get(column).ok_or_else(|| sqlx::Error::ColumnNotFound(column.to_owned()))?;
-        let undecoded = |error: serde_json::Error| sqlx::Error::ColumnDecode {
-            index: column.to_owned(),
-            source: Box::new(error),
-        };
+        let undecoded =
+            |error: serde_json::Error| sqlx::Error::ColumnDecode { index: column.to_owned(), source: Box::new(error) };
         Ok(serde_json::from_value(value.clone()).map_err(undecoded)?)
     }
 }
@@ -238,7 +236,11 @@ fn maybe_id<T>(
 }
 
 /// A JSON column, read as text.
-pub(super) fn json<T: DeserializeOwned>(row: &impl Fields, table: &'static str, column: &'static str) -> Result<T, Error> {
+pub(super) fn json<T: DeserializeOwned>(
+    row: &impl Fields,
+    table: &'static str,
+    column: &'static str,
+) -> Result<T, Error> {
     let value: String = row.field(column)?;
     from_json(&value).map_err(|error| corrupt(row, table, column, error))
 }
@@ -280,7 +282,11 @@ pub(super) fn time(row: &impl Fields, column: &'static str) -> Result<Timestamp,
     Ok(Timestamp::from_secs(row.field(column)?))
 }
 
-pub(super) fn number<T: TryFrom<i64>>(row: &impl Fields, table: &'static str, column: &'static str) -> Result<T, Error> {
+pub(super) fn number<T: TryFrom<i64>>(
+    row: &impl Fields,
+    table: &'static str,
+    column: &'static str,
+) -> Result<T, Error> {
     let value: i64 = row.field(column)?;
     T::try_from(value).map_err(|_| corrupt(row, table, column, "out of range"))
 }

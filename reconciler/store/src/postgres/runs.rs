@@ -263,7 +263,10 @@ async fn may_be_granted(tx: Tx<'_>, repository: RepositoryId, claim: &Claim<'_>)
     };
     own_run(&row, name, &key.run)?;
     if let Some(held) = rows::inner(&row, "held")?.first() {
-        return Err(Error::Locked { host: rows::parsed(held, "locks", "host", Host::parse)?, holder: read::holder(held)? });
+        return Err(Error::Locked {
+            host: rows::parsed(held, "locks", "host", Host::parse)?,
+            holder: read::holder(held)?,
+        });
     }
     rows::parsed(&row, "attempts", "agent", Name::parse)
 }
