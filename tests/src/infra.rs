@@ -19,6 +19,7 @@ pub struct Infra {
 const HOSTS: &str = "all:
   vars:
     ansible_connection: local
+    ansible_remote_tmp: TMP
     ansible_python_interpreter: \"{{ ansible_playbook_python }}\"
   children:
     lab: {hosts: {alpha: {}, beta: {}}}
@@ -35,7 +36,7 @@ impl Infra {
         fs::create_dir_all(infra.folder.join("playbooks")).unwrap();
         fs::create_dir_all(infra.folder.join("inventory")).unwrap();
         fs::create_dir_all(&infra.effects).unwrap();
-        infra.write("inventory/hosts.yml", HOSTS);
+        infra.write("inventory/hosts.yml", &HOSTS.replace("TMP", folder.join("ansible-tmp").to_str().unwrap()));
         infra.write("playbooks/journal-deployment.yml", &infra.line("journal", "Deploy the journal", "journal"));
         infra.write("playbooks/gazette-deployment.yml", &infra.line("gazette", "Deploy the gazette", "gazette"));
         infra.write("playbooks/slow-deployment.yml", &infra.slow());
@@ -54,12 +55,11 @@ impl Infra {
     }
 
     fn slow(&self) -> String {
-        let (begun, gate) = (self.effects.join("slow"), self.effects.join("gate"));
+        // It ends with its test's folder, so that nothing of a test that died stays behind.
         format!(
-            "- name: Deploy the slow one\n  hosts: slow\n  gather_facts: false\n  tasks:\n    - name: begin\n      ansible.builtin.shell: echo begun >> {}\n    - name: wait for the gate\n      ansible.builtin.shell: \"echo $$ > {}; while [ ! -e {} ]; do sleep 0.1; done\"\n",
-            begun.display(),
-            self.effects.join("slow.pid").display(),
-            gate.display()
+            "- name: Deploy the slow one\n  hosts: slow\n  gather_facts: false\n  tasks:\n    - name: begin\n      ansible.builtin.shell: echo begun >> {0}\n    - name: wait for the gate\n      ansible.builtin.shell: \"echo $$ > {0}.pid; while [ ! -e {1}/gate ] && [ -d {1} ]; do sleep 0.1; done\"\n",
+            self.effects.join("slow").display(),
+            self.effects.display()
         )
     }
 
@@ -120,7 +120,8 @@ pub fn homelab(folder: &Path) -> PathBuf {
     let copy = folder.join("homelab-infra");
     let status = Command::new("cp").arg("-R").arg(root().join("tests/fixtures/homelab-infra")).arg(&copy).status();
     assert!(status.unwrap().success());
-    let text = format!("homelab_root: {}\n", folder.join("hosts").display());
+    let tmp = folder.join("ansible-tmp");
+    let text = format!("homelab_root: {}\nansible_remote_tmp: {}\n", folder.join("hosts").display(), tmp.display());
     fs::write(copy.join("inventory/group_vars/all/root.yml"), text).unwrap();
     git(&copy, &["init", "--quiet", "--initial-branch=main"]);
     git(&copy, &["add", "--all"]);
