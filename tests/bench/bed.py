@@ -14,9 +14,8 @@ import subprocess
 import tempfile
 import time
 import urllib.error
-import urllib.request
 
-from services import Place, Session
+from services import DIRECT, Place, Session
 
 HOSTS = """all:
   vars: {ansible_connection: local, ansible_python_interpreter: "{{ ansible_playbook_python }}"}
@@ -131,7 +130,7 @@ class Bed:
     def is_ready(self):
         """What `/readyz` says."""
         with contextlib.suppress(urllib.error.URLError, ConnectionError):
-            return urllib.request.urlopen(f"http://{self.address}/readyz", timeout=10).status == 200
+            return DIRECT.open(f"http://{self.address}/readyz", timeout=10).status == 200
         return False
 
     def stop(self):

@@ -24,7 +24,7 @@ start)
     test -d "$folder/data" ||
         as postgres "$(bin)/initdb" -A trust -E UTF8 --locale=C -U chiffon -D "$folder/data" >"$folder/initdb.log"
     as postgres "$(bin)/pg_ctl" -s -w -D "$folder/data" -l "$folder/data/log" -o "-c listen_addresses=127.0.0.1 -c port=$port \
-        -c unix_socket_directories=$folder -c max_connections=500" start </dev/null >&2
+        -c unix_socket_directories='$folder' -c max_connections=500" start </dev/null >&2
     echo "CHIFFON_TEST_POSTGRES_URL=postgres://chiffon@127.0.0.1:$port/postgres"
     ;;
 stop | immediate)
