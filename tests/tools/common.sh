@@ -34,16 +34,30 @@ alive() { # PID: it runs; one that has ended and that nobody has waited for does
     case $(sed 's/.*) //' "/proc/$1/stat" 2>&-) in '' | Z*) return 1 ;; esac
 }
 
-gone() { # PID: waits until it does not run
-    while alive "$1"; do sleep 0.05; done
+gone() { # PID LOG: waits until it does not run; fails with the log where that takes too long
+    looks=0
+    while alive "$1"; do
+        looks=$((looks + 1))
+        test "$looks" -lt 2400 || given_up "process $1 does not end" "$2"
+        sleep 0.05
+    done
 }
 
-until_serves() { # PID LOG COMMAND…: waits until the command succeeds; fails with the log once the process is gone
+until_serves() { # PID LOG COMMAND…: waits until the command succeeds; fails with the log where the process is gone or slow
     pid=$1
     log=$2
     shift 2
+    looks=0
     until "$@"; do
-        alive "$pid" || { tail -n 15 "$log" >&2; exit 1; }
-        sleep 0.1
+        alive "$pid" || given_up "it ended before it served" "$log"
+        looks=$((looks + 1))
+        test "$looks" -lt 600 || given_up "it did not serve for long" "$log"
+        sleep 0.2
     done
+}
+
+given_up() { # WORDS LOG
+    echo "services: $1:" >&2
+    tail -n 15 "$2" >&2
+    exit 1
 }

@@ -58,11 +58,15 @@ configuration() {
     chmod a+r "$folder/plugins" "$folder"/*.conf*
 }
 
-end() { # SIGNAL FILE: ends the process whose number is in the file, and waits
+end() { # SIGNAL FILE LOG: ends the process whose number is in the file, and waits
     if [ -f "$folder/$2" ]; then
         process=$(cat "$folder/$2")
         rm -f "$folder/$2"
-        if alive "$process"; then kill "-$1" "$process" && gone "$process"; fi
+        if alive "$process"; then kill "-$1" "$process"; fi
+        # Early in its start the server lets a TERM pass, and would go on.
+        looks=0
+        while alive "$process" && [ "$looks" -lt 300 ]; do looks=$((looks + 1)) && sleep 0.1; done
+        if alive "$process"; then kill -KILL "$process" && gone "$process" "$folder/$3"; fi
     fi
 }
 
@@ -75,17 +79,21 @@ start)
     name_service
     # Each virtual host holds files open, and short of them the broker stands still without a word: `runuser` has put the
     # limit back to 1024.
-    behind "$folder/server.log" sh -c 'ulimit -n 65536 2>&- || ulimit -n "$(ulimit -H -n)"; exec "$0"' "$bin/rabbitmq-server"
+    #
+    # Under systemd the script becomes the server itself: so the number that is written first is that of the server, and ends
+    # it however far its start has come. `+B i`, a Ctrl-C is not for the server, is what the script leaves out then.
+    behind "$folder/server.log" sh -c 'echo $$ >"$HOME/pid"; ulimit -n 65536 2>&- || ulimit -n "$(ulimit -H -n)"
+        RUNNING_UNDER_SYSTEMD=true RABBITMQ_SERVER_START_ARGS="+B i" exec "$0"' "$bin/rabbitmq-server"
     # Both ports accept before they serve; the management's answers come last.
     until_serves $! "$folder/server.log" python3 "$here/serves.py" "$(cat "$folder/port")" "$(cat "$folder/management-port")"
     echo "CHIFFON_TEST_AMQP_URL=amqp://guest:guest@127.0.0.1:$(cat "$folder/port")"
     echo "CHIFFON_TEST_AMQP_MANAGEMENT_URL=http://guest:guest@127.0.0.1:$(cat "$folder/management-port")"
     ;;
 stop)
-    end TERM pid
-    end TERM epmd-pid
+    end TERM pid server.log
+    end TERM epmd-pid epmd.log
     ;;
-kill) end KILL pid ;;
+kill) end KILL pid server.log ;;
 wipe) rm -rf "$folder/mnesia" ;;
 ctl) rabbit "$bin/rabbitmqctl" -q "$@" ;;
 *)

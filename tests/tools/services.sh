@@ -7,12 +7,23 @@ set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/common.sh"
+case ${CHIFFON_TEST_AMQP_URL:+url}${CHIFFON_TEST_AMQP_MANAGEMENT_URL:+management} in
+url | management)
+    echo "services: CHIFFON_TEST_AMQP_URL and CHIFFON_TEST_AMQP_MANAGEMENT_URL: set both, or neither" >&2
+    exit 2
+    ;;
+esac
 folder=$(mktemp -d "${TMPDIR:-/tmp}/chiffon-services.XXXXXX")
 chmod 755 "$folder"
 
+child=
 stop() {
     status=$?
     trap '' EXIT INT TERM HUP
+    if [ -n "$child" ] && alive "$child"; then
+        kill -s TERM -- "-$child"
+        (gone "$child" /dev/null) || kill -s KILL -- "-$child"
+    fi
     for service in "$folder"/*/service; do
         test -f "$service" || continue
         place=$(dirname "$service")
@@ -36,5 +47,9 @@ command -v ssh >/dev/null || need openssh-client /usr/bin/ssh
 test -n "${CHIFFON_TEST_POSTGRES_URL:-}" || begin postgres
 test -n "${CHIFFON_TEST_AMQP_URL:-}" || begin rabbitmq
 export CHIFFON_TEST_SERVICES="$folder"
-# Not `exec`: the services are to be stopped afterwards.
-"$@"
+# Not `exec`: the services are to be stopped afterwards. In the background, so that a signal is heard at once; a group of its
+# own, so that it is passed on to all of it. What is in the background would ignore a Ctrl-C otherwise.
+exec 3<&0
+setsid env --default-signal=INT,QUIT "$@" <&3 3<&- &
+child=$!
+wait "$child"
