@@ -117,8 +117,10 @@ impl Life<'_> {
         while self.bed.metric(&metric).is_none_or(|seconds| seconds < f64::from(3 * SILENCE_SECS)) && looks < MAX_LOOKS
         {
             looks += 1;
-            if let Some(news) = self.cast.next(LOOK_EVERY) {
-                self.take(news);
+            if let Some(news) = self.cast.next(LOOK_EVERY)
+                && !self.take(news)
+            {
+                break;
             }
         }
         self.cast.signal(name, "CONT");
@@ -136,12 +138,17 @@ impl Life<'_> {
 
     /// Takes what happens until something does.
     fn until(&mut self, wanted: impl Fn(&(String, News)) -> bool) {
-        loop {
+        for _ in 0..MAX_LOOKS {
             match self.cast.next(PATIENCE) {
                 Some(news) if wanted(&news) => return,
-                Some(news) => self.take(news),
-                None => return self.outcome.wrong.push("what was waited for never came".to_owned()),
+                Some(news) => {
+                    if !self.take(news) {
+                        return;
+                    }
+                }
+                None => break,
             }
         }
+        self.outcome.wrong.push("what was waited for never came".to_owned());
     }
 }

@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use base64::Engine as _;
 
@@ -39,8 +40,14 @@ fn parts(url: &str) -> [String; 4] {
 
 /// A page with its head, asked for with one more line in the question's own; `None` where nobody answers.
 pub(crate) fn get(address: &str, path: &str, line: &str) -> Option<String> {
+    ask(address, &format!("GET {path}"), &format!("{line}\r\n"), "")
+}
+
+/// What is answered to a question, with its head; `None` where nobody answers in half a minute.
+fn ask(address: &str, what: &str, head: &str, body: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n{line}\r\nConnection: close\r\n\r\n").ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
+    write!(stream, "{what} HTTP/1.1\r\nHost: localhost\r\n{head}Connection: close\r\n\r\n{body}").ok()?;
     let mut page = String::new();
     stream.read_to_string(&mut page).ok()?;
     Some(page)
@@ -63,17 +70,11 @@ impl Broker {
             "properties": {}, "routing_key": agent, "payload": "nonsense", "payload_encoding": "string",
         })
         .to_string();
-        let mut line = TcpStream::connect(&place).unwrap();
         let path = format!("/api/exchanges/{}/chiffon.v1.reports/publish", self.vhost);
-        write!(
-            line,
-            "POST {path} HTTP/1.1\r\nHost: {place}\r\nAuthorization: Basic {who}\r\nConnection: close\r\n\
-             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{message}",
-            message.len()
-        )
-        .unwrap();
-        let mut reply = String::new();
-        line.read_to_string(&mut reply).unwrap();
+        let length = message.len();
+        let head =
+            format!("Authorization: Basic {who}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n");
+        let reply = ask(&place, &format!("POST {path}"), &head, &message).unwrap();
         assert!(reply.contains(r#""routed":true"#), "{reply}");
     }
 }
@@ -173,6 +174,13 @@ impl Bed {
     pub fn page(&self, path: &str) -> Option<String> {
         let address = fs::read_to_string(self.home().join("state/web-address")).ok()?;
         get(address.trim(), path, "Accept: */*")
+    }
+
+    /// What a `chiffon up` of this home answers to a body of JSON, its head included; `None` where nobody answers.
+    pub fn post(&self, path: &str, body: &str) -> Option<String> {
+        let address = fs::read_to_string(self.home().join("state/web-address")).ok()?;
+        let head = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+        ask(address.trim(), &format!("POST {path}"), &head, body)
     }
 
     /// Invites an agent and enrols it. A `chiffon up` must run.

@@ -111,6 +111,11 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Of a life that was broken off.
+    pub fn broken_off(why: String) -> Self {
+        Self { wrong: vec![why], ..Self::default() }
+    }
+
     /// Whether everything is as it must be.
     pub fn is_good(&self) -> bool {
         self.double_starts == 0 && self.forgotten == 0 && self.unsettled == 0 && self.wrong.is_empty()
@@ -269,28 +274,24 @@ impl Life<'_> {
 
     /// Takes one thing that happens; false where nothing does any more.
     pub(crate) fn step(&mut self) -> bool {
-        match self.cast.next(PATIENCE) {
-            Some((name, News::Ended(status))) if status != -1 => {
-                self.outcome.wrong.push(format!("{name} ended by itself with {status}"));
-                false
-            }
-            Some(news) => {
-                self.take(news);
-                true
-            }
-            None => {
-                self.outcome.wrong.push(format!("nothing happens any more: {:?}", self.states));
-                false
-            }
-        }
+        let Some(news) = self.cast.next(PATIENCE) else {
+            self.outcome.wrong.push(format!("nothing happens any more: {:?}", self.states));
+            return false;
+        };
+        self.take(news)
     }
 
-    /// Takes a thing that happened: who was killed is brought back to life, who stands still is struck.
-    pub(crate) fn take(&mut self, (name, news): (String, News)) {
+    /// Takes a thing that happened: who was killed is brought back to life, who stands still is struck. False where a
+    /// process ended that nobody had killed.
+    pub(crate) fn take(&mut self, (name, news): (String, News)) -> bool {
         match news {
-            News::Ended(_) => {
+            News::Ended(-1) => {
                 self.outcome.blows += 1;
                 self.start(&name);
+            }
+            News::Ended(status) => {
+                self.outcome.wrong.push(format!("{name} ended by itself with {status}"));
+                return false;
             }
             News::Stopped => {
                 self.outcome.blows += 1;
@@ -306,6 +307,7 @@ impl Life<'_> {
                 }
             }
         }
+        true
     }
 
     /// What comes after the last word: kills that are still due, and the end of all processes.

@@ -17,20 +17,26 @@ impl Bed {
     /// # Panics
     /// The broker does not take it.
     pub fn say_as(&self, agent: &str, message: &Value) {
+        self.say_bytes_as(agent, serde_json::json!({ "v": 1, "message": message }).to_string().as_bytes());
+    }
+
+    /// As [`Bed::say_as`], any bytes at all.
+    ///
+    /// # Panics
+    /// The broker does not take them.
+    pub fn say_bytes_as(&self, agent: &str, body: &[u8]) {
         let folder = self.agent_home(agent);
         let config = std::fs::read_to_string(folder.join("agent.yaml")).unwrap();
         let url = config.split_once("amqp://").unwrap().1.split(['"', '\n']).next().unwrap();
         let password = std::fs::read_to_string(folder.join("broker-password")).unwrap();
         let (user, place) = url.split_once('@').unwrap();
         let url = format!("amqp://{user}:{}@{place}", password.trim());
-        let body = serde_json::json!({ "v": 1, "message": message }).to_string();
         block_on(async {
             let (_connection, channel) = channel(&url).await;
             channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
             let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
             let properties = BasicProperties::default().with_delivery_mode(2);
-            let sent =
-                channel.basic_publish("chiffon.v1.reports".into(), agent.into(), options, body.as_bytes(), properties);
+            let sent = channel.basic_publish("chiffon.v1.reports".into(), agent.into(), options, body, properties);
             assert!(sent.await.unwrap().await.unwrap().is_ack());
         });
     }
@@ -49,6 +55,7 @@ impl Service {
         // guest:guest, in the words of HTTP.
         let head = "Authorization: Basic Z3Vlc3Q6Z3Vlc3Q=";
         let page = crate::broker::get(address, &format!("/api/queues/{vhost}/{name}"), head).unwrap();
+        assert!(page.starts_with("HTTP/1.1 200 "), "{page}");
         serde_json::from_str(page.split_once("\r\n\r\n").unwrap().1).unwrap_or_else(|error| panic!("{error}: {page}"))
     }
 

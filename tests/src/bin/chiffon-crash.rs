@@ -3,6 +3,7 @@
 //! `chiffon-crash [--seeds N] [--lanes N] [POINT…] [BLOW…]`: only these points and blows, where some are named.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -114,11 +115,7 @@ fn run(lives: &[(Setting, Case)], lanes: usize) -> Vec<Outcome> {
                     let mut ground = None;
                     while let Some(number) = queue.get(next.fetch_add(1, Ordering::SeqCst)) {
                         let (setting, case) = &lives[*number];
-                        let outcome = match (setting, case.blow) {
-                            (Setting::Embedded, _) => case.run_embedded(),
-                            (Setting::Apart, Blow::Kill) => case.run_apart(),
-                            (Setting::Apart, _) => case.run_on(ground.get_or_insert_with(Ground::new)),
-                        };
+                        let outcome = live(*setting, case, &mut ground);
                         let mut done = results.lock().unwrap_or_else(PoisonError::into_inner);
                         done.insert(*number, outcome.clone());
                         say(done.len(), lives.len(), *setting, case, &outcome);
@@ -128,6 +125,20 @@ fn run(lives: &[(Setting, Case)], lanes: usize) -> Vec<Outcome> {
         }
     });
     results.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
+}
+
+/// One life. Where it is broken off by a panic, that is what came of it, and the next one gets services that are whole.
+fn live(setting: Setting, case: &Case, ground: &mut Option<Ground>) -> Outcome {
+    let lived = catch_unwind(AssertUnwindSafe(|| match (setting, case.blow) {
+        (Setting::Embedded, _) => case.run_embedded(),
+        (Setting::Apart, Blow::Kill) => case.run_apart(),
+        (Setting::Apart, _) => case.run_on(ground.get_or_insert_with(Ground::new)),
+    }));
+    lived.unwrap_or_else(|panic| {
+        *ground = None;
+        let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        Outcome::broken_off(format!("broken off: {}", said.unwrap_or("without a word")))
+    })
 }
 
 fn say(done: usize, of: usize, setting: Setting, case: &Case, outcome: &Outcome) {

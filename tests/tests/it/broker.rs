@@ -47,6 +47,24 @@ fn the_story_is_the_same_with_an_agent_on_a_broker() {
 }
 
 #[test]
+fn the_endpoint_says_that_it_lives_and_refuses_what_is_no_enrolment() {
+    let bed = Bed::new();
+    bed.join_broker();
+    let up = bed.up();
+    let page = bed.page("/livez").unwrap();
+    assert!(page.starts_with("HTTP/1.1 200 ") && page.ends_with(r#"{"alive":true}"#), "{page}");
+    let long = format!(r#"{{"invitation": "{}"}}"#, "x".repeat(4096));
+    for (body, status) in [("no JSON", 400), ("{}", 400), (&long, 400), (r#"{"invitation": "never-made"}"#, 404)] {
+        let page = bed.post("/v1/enrolments", body).unwrap();
+        assert!(page.starts_with(&format!("HTTP/1.1 {status} ")) && page.contains(r#"{"error":"#), "{body}: {page}");
+    }
+    let page = bed.page("/v1/enrolments").unwrap();
+    assert!(page.starts_with("HTTP/1.1 405 "), "{page}");
+    up.signal("TERM");
+    assert_eq!(up.end(), 0);
+}
+
+#[test]
 fn a_token_is_good_until_its_enrolment_is_done() {
     let bed = Bed::new();
     bed.join_broker();

@@ -164,7 +164,7 @@ fn agents(keys: &mut Keys) {
     keys.run("agent list", &bed, &["agent", "list"], 0);
     keys.run("agent revoke", &bed, &["agent", "revoke", "nas01"], 0);
     let mut up = bed.up();
-    up.wait_for("the bus works");
+    bed.wait_until("the bus works", || bed.page("/readyz").is_some_and(|page| page.starts_with("HTTP/1.1 200 ")));
     broker.say_nonsense("nas01");
     up.wait_for("error: a message of the bus was put aside (nas01): ");
     assert!(up.seen().last().unwrap().ends_with("; `chiffon parked` shows them all"), "{:?}", up.seen());
@@ -208,7 +208,7 @@ fn every_command_has_json_with_stable_keys() {
     let found = keys.text();
     let golden = include_str!("keys.txt");
     if found != golden {
-        let path = std::env::temp_dir().join("chiffon-keys.txt");
+        let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("keys.txt");
         fs::write(&path, &found).unwrap();
         let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
         let (found, golden) = (lines(&found), lines(golden));

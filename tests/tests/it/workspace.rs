@@ -91,7 +91,13 @@ const FOLDERS: [&str; 9] =
 #[test]
 fn every_path_that_a_document_names_is_there() {
     let mut documents = vec!["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/commands.md", "docs/asking.md"];
-    documents.extend(["docs/agents.md", "docs/operations.md", "docs/protocol.md", "deploy/README.md"]);
+    documents.extend([
+        "docs/agents.md",
+        "docs/operations.md",
+        "docs/protocol.md",
+        "deploy/README.md",
+        "tests/bench/README.md",
+    ]);
     for document in documents {
         let text = std::fs::read_to_string(root().join(document)).unwrap();
         for word in text.split(['`', '(', ')', ' ', '\n']) {
@@ -104,6 +110,12 @@ fn every_path_that_a_document_names_is_there() {
             }
         }
     }
+}
+
+#[test]
+fn an_agent_of_another_language_is_short() {
+    let text = std::fs::read_to_string(root().join("tests/protocol/agent.py")).unwrap();
+    assert!(text.lines().count() <= 150, "{} lines", text.lines().count());
 }
 
 #[test]

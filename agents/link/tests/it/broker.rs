@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use chiffon_link::amqp::management::{PasswordHash, agent_user};
 use chiffon_link::amqp::{AmqpHub, AmqpLink};
 use chiffon_link::{Direction, Error, Hub, Link, Signer};
-use chiffon_schemas::{AgentMessage, BootId, FromAgent, Name, ToAgent};
+use chiffon_schemas::{AgentMessage, BootId, FromAgent, Name, ToAgent, TraceParent};
 use futures_util::StreamExt;
 use lapin::options::{
     BasicConsumeOptions, BasicNackOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions,
@@ -191,6 +191,26 @@ async fn r5_a_broken_line_loses_nothing() {
         assert_eq!(delivery.message, cancel(step));
         delivery.ack().await.unwrap();
     }
+}
+
+/// What goes over the broker says which trace it belongs to: an order its run's, a claim its attempt's.
+#[tokio::test]
+async fn a_message_says_which_trace_it_belongs_to() {
+    let broker = Broker::new();
+    let vhost = broker.vhost().await;
+    let one = name("one");
+    let hub = hub_of(&broker, &vhost, &[&one]).await;
+    let link = AmqpLink::new(broker.server(&vhost), settings(), one.clone(), signer().verifier());
+    link.trouble().wait_for(Option::is_none).await.unwrap();
+    let ToAgent::Cancel { key } = cancel("site") else { unreachable!() };
+    hub.send(&one, &cancel("site")).await.unwrap();
+    let delivery = link.receive().await.unwrap();
+    assert_eq!(delivery.trace, Some(TraceParent::of_run(&key.run)));
+    delivery.ack().await.unwrap();
+    link.send(&FromAgent { message: AgentMessage::Claim { key: key.clone() }, ..heartbeat(&one) }).await.unwrap();
+    let delivery = hub.receive().await.unwrap();
+    assert_eq!(delivery.trace, Some(TraceParent::of_attempt(&key)));
+    delivery.ack().await.unwrap();
 }
 
 /// While no reconciler listens, signs of life neither pile up nor take the room of reports.
