@@ -129,9 +129,10 @@ impl Life<'_> {
     /// The reconciler wakes up when another one leads, and ends.
     fn depose(&mut self) {
         self.bed.twin(OTHER);
+        // What it says before it is ready counts as well.
+        self.reconciler = OTHER.to_owned();
         self.start(OTHER);
         self.until(|news| matches!(news, (name, News::Line(line)) if name == OTHER && line == "ready"));
-        self.reconciler = OTHER.to_owned();
         self.cast.signal(RECONCILER, "CONT");
         self.until(|news| *news == (RECONCILER.to_owned(), News::Ended(1)));
     }
