@@ -42,7 +42,7 @@ impl Blow {
 const SILENCE_SECS: u32 = 5;
 
 /// The same where the broker is emptied: an order that was lost is said again after as long, and agents must be back by then.
-const PATIENT_SECS: u32 = 20;
+const PATIENT_SECS: u32 = 45;
 
 /// How often it is looked whether a time has come, and how often at most: a minute of waiting, and what happens meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(100);

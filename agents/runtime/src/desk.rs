@@ -356,10 +356,8 @@ impl Desk {
         }
         match record.stage {
             Stage::Claimed => {}
-            Stage::Ordered => {
-                self.decline(key, "this agent did not claim the order");
-                return Ok(());
-            }
+            // It answers a claim that was made before the order came again; the next claim brings it once more.
+            Stage::Ordered => return Ok(()),
             Stage::Granted { .. } => return Ok(()),
             Stage::Started { .. } | Stage::Over { .. } => {
                 self.replay(&key);
