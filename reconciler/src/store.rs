@@ -41,13 +41,13 @@ pub fn name(home: &Home, config: &Config) -> String {
 /// The PostgreSQL server that the configuration names.
 ///
 /// # Errors
-/// The password can't be read, or others can read it too.
+/// The password can't be read, or others can read it too; or the authority's certificate can't be read.
 pub fn server(home: &Home, spec: &PostgresSpec) -> Result<PostgresServer> {
     let at = |path: &Path| home.folder().join(path);
     Ok(PostgresServer {
         url: spec.url.clone(),
         password: spec.password_file.as_deref().map(|path| chiffon_link::read_secret(&at(path))).transpose()?,
-        ca_file: spec.ca_file.as_deref().map(at),
+        ca: spec.ca_file.as_deref().map(|path| chiffon_link::read_authority(&at(path))).transpose()?,
         insecure_tls: spec.insecure_tls,
     })
 }

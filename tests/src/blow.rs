@@ -58,7 +58,7 @@ pub struct Ground {
 impl Ground {
     /// Starts both.
     pub fn new() -> Self {
-        Self { postgres: Service::postgres(), rabbitmq: Service::rabbitmq(&[]) }
+        Self { postgres: Service::postgres(&[]), rabbitmq: Service::rabbitmq(&[]) }
     }
 
     /// A home with its records and its agents on these services.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -192,6 +192,15 @@ impl Bed {
 
     /// Enrols an agent with a token.
     pub fn enrol_with(&self, name: &str, url: &str, token: &str) -> Said {
+        self.enrol_saying(name, url, token, &[])
+    }
+
+    /// Enrols an agent that believes an authority, by the file of its certificate.
+    pub fn enrol_believing(&self, name: &str, url: &str, token: &str, ca: &Path) -> Said {
+        self.enrol_saying(name, url, token, &["--ca", ca.to_str().unwrap()])
+    }
+
+    fn enrol_saying(&self, name: &str, url: &str, token: &str, more: &[&str]) -> Said {
         let ansible = ansible_playbook();
         let mut arguments = vec!["enrol", url, token, "--ansible-playbook", ansible.to_str().unwrap()];
         let (requests, infra) = (self.requests(), self.infra_repository());
@@ -200,6 +209,7 @@ impl Bed {
         if password.exists() {
             arguments.extend(["--vault-password-file", password.to_str().unwrap()]);
         }
+        arguments.extend(more);
         self.agent(name, &arguments)
     }
 

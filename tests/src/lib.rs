@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't be set up has failed")]
 
+mod authority;
 mod background;
 mod bed;
 pub mod blow;
@@ -15,6 +16,7 @@ mod postgres;
 mod service;
 mod wire;
 
+pub use authority::Authority;
 pub use background::Background;
 pub use bed::{Bed, Merge, Said};
 pub use broker::Broker;

@@ -20,15 +20,16 @@ pub struct Service {
 }
 
 impl Service {
-    /// A PostgreSQL that serves.
+    /// A PostgreSQL that serves; with TLS where `cert.pem` and `key.pem` are among the files.
     ///
     /// # Panics
     /// It does not start, or no `tests/tools/services.sh` stands behind this test.
-    pub fn postgres() -> Self {
-        Self::begin("postgres", &[])
+    pub fn postgres(files: &[(&str, &str)]) -> Self {
+        Self::begin("postgres", files)
     }
 
-    /// A RabbitMQ that serves, with files of its configuration beside it: `more.conf`, `advanced.config`.
+    /// A RabbitMQ that serves, with files of its configuration beside it: `more.conf`, `advanced.config`;
+    /// with TLS beside the line in the clear where `cert.pem` and `key.pem` are among them.
     ///
     /// # Panics
     /// As [`Service::postgres`].

@@ -25,6 +25,12 @@ own() { # USER FOLDER: a folder for that user
     if [ "$(id -u)" = 0 ]; then chown "$1" "$2"; fi
 }
 
+own_key() { # USER FOLDER: the key of its certificate, where there is one: servers take none that others can read
+    test -f "$2/key.pem" || return 0
+    chmod 600 "$2/key.pem"
+    if [ "$(id -u)" = 0 ]; then chown "$1" "$2/key.pem"; fi
+}
+
 port() { # FILE: a free port, the same one as long as the file is there
     test -s "$1" || python3 "$here/free-port.py" >"$1"
     cat "$1"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # A private RabbitMQ in a folder, on free ports of the loopback interface: `rabbitmq.sh COMMAND FOLDER [ARGUMENT…]`.
 #   start  starts it, with FOLDER/more.conf and FOLDER/advanced.config where they are there, waits until it serves, and
-#          prints its addresses
+#          prints its addresses; where FOLDER/cert.pem and FOLDER/key.pem are there, those with TLS as well
 #   stop   asks it to stop, and waits; its name service goes with it
 #   kill   SIGKILL, and waits
 #   wipe   removes all that it has stored; it has to be stopped
@@ -47,12 +47,21 @@ name_service() {
 
 configuration() {
     # Here and not where they are first used: that is in the background.
-    for name in port dist-port epmd-port management-port; do port "$folder/$name" >"$folder/chosen"; done
+    for name in port dist-port epmd-port management-port tls-port management-tls-port; do port "$folder/$name" >"$folder/chosen"; done
     echo '[rabbitmq_management].' >"$folder/plugins"
     test -f "$folder/advanced.config" || echo '[].' >"$folder/advanced.config"
     {
         echo management.tcp.ip = 127.0.0.1
         echo management.tcp.port = "$(port "$folder/management-port")"
+        if [ -f "$folder/cert.pem" ]; then
+            echo listeners.ssl.default = "127.0.0.1:$(port "$folder/tls-port")"
+            echo ssl_options.certfile = "$folder/cert.pem"
+            echo ssl_options.keyfile = "$folder/key.pem"
+            echo management.ssl.ip = 127.0.0.1
+            echo management.ssl.port = "$(port "$folder/management-tls-port")"
+            echo management.ssl.certfile = "$folder/cert.pem"
+            echo management.ssl.keyfile = "$folder/key.pem"
+        fi
         if [ -f "$folder/more.conf" ]; then cat "$folder/more.conf"; fi
     } >"$folder/rabbitmq.conf"
     chmod a+r "$folder/plugins" "$folder"/*.conf*
@@ -74,6 +83,7 @@ case $command in
 start)
     need rabbitmq-server "$bin/rabbitmq-server"
     own rabbitmq "$folder"
+    own_key rabbitmq "$folder"
     echo rabbitmq >"$folder/service"
     configuration
     name_service
@@ -88,6 +98,10 @@ start)
     until_serves $! "$folder/server.log" python3 "$here/serves.py" "$(cat "$folder/port")" "$(cat "$folder/management-port")"
     echo "CHIFFON_TEST_AMQP_URL=amqp://guest:guest@127.0.0.1:$(cat "$folder/port")"
     echo "CHIFFON_TEST_AMQP_MANAGEMENT_URL=http://guest:guest@127.0.0.1:$(cat "$folder/management-port")"
+    if [ -f "$folder/cert.pem" ]; then
+        echo "CHIFFON_TEST_AMQPS_URL=amqps://guest:guest@127.0.0.1:$(cat "$folder/tls-port")"
+        echo "CHIFFON_TEST_AMQPS_MANAGEMENT_URL=https://guest:guest@127.0.0.1:$(cat "$folder/management-tls-port")"
+    fi
     ;;
 stop)
     end TERM pid server.log

@@ -5,6 +5,7 @@
 //! lost. Messages travel as bytes in every adapter, so that all of them refuse the same things. Nothing here decides.
 
 pub mod amqp;
+mod authority;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod invitation;
@@ -21,6 +22,7 @@ use tokio::sync::watch;
 pub use chiffon_schemas::Direction;
 use chiffon_schemas::{FromAgent, Name, ToAgent, TraceParent};
 
+pub use authority::{AuthorityError, read_authority};
 pub use invitation::{BadToken, Token};
 pub use local::{Limits, LocalHub, LocalLink};
 pub use seal::{KeyError, Signer, Verifier};

@@ -180,7 +180,9 @@ async fn database(home: &Home, config: &Config) -> Check {
     let name = crate::store::name(home, config);
     let fix = match &config.spec.store.postgres {
         None => "free its disk, or restore it from a copy",
-        Some(_) => "see that the server runs and takes this user, then mend `store.postgres` in chiffon.yaml",
+        Some(_) => {
+            "see that the server runs, takes this user and, with TLS, shows a certificate of an authority in `ca_file`, then mend `store.postgres` in chiffon.yaml"
+        }
     };
     match crate::store::open(home, config).await {
         Ok(store) => match store.agents().await {

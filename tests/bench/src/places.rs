@@ -48,7 +48,7 @@ pub async fn new_store(postgres: &str) -> Result<(PostgresServer, Postgres)> {
     sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut raw).await?;
     raw.close().await?;
     let server = postgres.rsplit_once('/').map_or(postgres, |(server, _)| server);
-    let server = PostgresServer { url: format!("{server}/{name}"), password: None, ca_file: None, insecure_tls: false };
+    let server = PostgresServer { url: format!("{server}/{name}"), password: None, ca: None, insecure_tls: false };
     let store = Postgres::open(&server).await?;
     Ok((server, store))
 }

@@ -163,7 +163,7 @@ fn r5_a_broker_that_is_emptied_in_mid_run_is_set_up_again_and_loses_nothing() {
 
 #[test]
 fn a_database_that_is_away_is_named_at_once() {
-    let mut database = Service::postgres();
+    let mut database = Service::postgres(&[]);
     let bed = Bed::new();
     bed.keep_records_at(&new_database_at(database.address("CHIFFON_TEST_POSTGRES_URL")));
     bed.configure("  web:\n    listen: 127.0.0.1:0\n");

@@ -16,5 +16,6 @@ mod runs;
 mod services;
 mod shapes;
 mod story;
+mod tls;
 mod traces;
 mod workspace;

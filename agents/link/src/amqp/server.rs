@@ -1,14 +1,14 @@
 //! How a broker is reached: its address as a person writes it, its password, and how far its line is trusted.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 
 use chiffon_schemas::AmqpSpec;
 use lapin::tcp::OwnedTLSConfig;
 use lapin::uri::{AMQPScheme, AMQPUri};
 
-use crate::{SecretError, read_secret};
+use crate::{AuthorityError, SecretError, read_authority, read_secret};
 
 /// Seconds between two signs of life; the broker takes a line for dead after two without one.
 const HEARTBEAT_SECS: u16 = 10;
@@ -54,34 +54,14 @@ pub enum BadSettings {
     /// Its password can't be had.
     #[error(transparent)]
     Password(#[from] SecretError),
-    /// The authority's certificate can't be read.
-    #[error("{} can't be read", path.display())]
-    Authority {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The authority's file holds something else.
-    #[error("{} holds no certificate in PEM", path.display())]
-    NoCertificate {
-        /// The file.
-        path: PathBuf,
-    },
+    /// Its authority's certificate can't be had.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
 }
 
-/// How each certificate in PEM begins.
-const PEM: &str = "-----BEGIN CERTIFICATE-----";
-
 /// The text of a certificate file that a configuration names, where it names one.
-pub(super) fn authority(file: Option<&Path>, folder: &Path) -> Result<Option<String>, BadSettings> {
-    let Some(path) = file.map(|file| folder.join(file)) else { return Ok(None) };
-    match std::fs::read_to_string(&path) {
-        // What holds none would be taken, and then nobody be believed.
-        Ok(text) if !text.contains(PEM) => Err(BadSettings::NoCertificate { path }),
-        Ok(text) => Ok(Some(text)),
-        Err(source) => Err(BadSettings::Authority { path, source }),
-    }
+pub(super) fn authority(file: Option<&Path>, folder: &Path) -> Result<Option<String>, AuthorityError> {
+    file.map(|file| read_authority(&folder.join(file))).transpose()
 }
 
 impl Server {
@@ -194,7 +174,7 @@ mod tests {
         std::fs::write(folder.path().join("ca.pem"), "a key, or a shopping list").unwrap();
         let error = authority(Some(Path::new("ca.pem")), folder.path()).unwrap_err();
         assert!(error.to_string().ends_with("ca.pem holds no certificate in PEM"), "{error}");
-        assert!(matches!(authority(Some(Path::new("none")), folder.path()), Err(BadSettings::Authority { .. })));
+        assert!(matches!(authority(Some(Path::new("none")), folder.path()), Err(AuthorityError::Unreadable { .. })));
     }
 
     #[test]

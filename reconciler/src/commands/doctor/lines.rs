@@ -22,7 +22,9 @@ pub(super) fn database(home: &Home, config: &Config) -> Option<Check> {
         Ok(Ok(true)) => good(what, "TLS; a server whose certificate can't be verified is refused"),
         Ok(Ok(false)) => good(what, "does not leave this machine"),
         Ok(Err(error)) => bad(what, chain(&error), "mend `store.postgres.url` in chiffon.yaml"),
-        Err(error) => bad(what, chain(error.as_ref()), "mend `store.postgres.password_file` in chiffon.yaml"),
+        Err(error) => {
+            bad(what, chain(error.as_ref()), "mend `store.postgres` in chiffon.yaml: the files that it names")
+        }
     })
 }
 

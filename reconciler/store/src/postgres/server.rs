@@ -1,7 +1,6 @@
 //! How a PostgreSQL server is reached: its address as a person writes it, its password, and how far its line is trusted.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::str::FromStr;
 
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
@@ -15,8 +14,8 @@ pub struct Server {
     pub url: String,
     /// The password.
     pub password: Option<String>,
-    /// The certificate of the authority that the server's is signed by; the system's authorities where absent.
-    pub ca_file: Option<PathBuf>,
+    /// The certificate, in PEM, of the authority that the server's is signed by; the system's authorities where absent.
+    pub ca: Option<String>,
     /// Takes a server on another machine without TLS, or with a certificate that nobody vouches for.
     pub insecure_tls: bool,
 }
@@ -47,8 +46,8 @@ impl Server {
         if let Some(password) = &self.password {
             options = options.password(password);
         }
-        if let Some(file) = &self.ca_file {
-            options = options.ssl_root_cert(file);
+        if let Some(pem) = &self.ca {
+            options = options.ssl_root_cert_from_pem(pem.clone().into_bytes());
         }
         let mode = match (self.is_local(&options), self.insecure_tls) {
             (false, false) => PgSslMode::VerifyFull,
@@ -79,7 +78,7 @@ mod tests {
     use super::*;
 
     fn server(url: &str) -> Server {
-        Server { url: url.to_owned(), password: None, ca_file: None, insecure_tls: false }
+        Server { url: url.to_owned(), password: None, ca: None, insecure_tls: false }
     }
 
     fn mode(server: &Server) -> String {

@@ -40,7 +40,7 @@ impl OneDatabase {
         raw.close().await.unwrap();
         let (server, _) =
             address().rsplit_once('/').map(|(server, last)| (server.to_owned(), last.to_owned())).unwrap();
-        PostgresServer { url: format!("{server}/{name}"), password: None, ca_file: None, insecure_tls: false }
+        PostgresServer { url: format!("{server}/{name}"), password: None, ca: None, insecure_tls: false }
     }
 
     /// A connection that goes past the store.
