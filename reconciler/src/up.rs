@@ -51,6 +51,9 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long `up --once` waits for agents on a broker to be heard: more than their heartbeat takes.
 const AGENTS_DUE: Duration = Duration::from_secs(15);
 
+/// How many messages are taken in before what they changed is decided on.
+const AT_ONCE: usize = 32;
+
 /// What is said of a message from an agent that has no place on the bus.
 const STRANGER: &str = "no agent of this name is enrolled: `chiffon agent invite` makes a place for one";
 
@@ -366,30 +369,42 @@ impl Loop<'_> {
         self.fetching.ended(poll, self.driver);
     }
 
-    /// Takes messages in until one changes something that is decided on; whether one did. A flood of log chunks costs
-    /// no ticks.
+    /// Takes in what waits; whether it changed something that is decided on. A flood of log chunks costs no ticks, and
+    /// what comes together is decided on together.
     async fn take(&mut self, first: Result<Delivery<FromAgent>, chiffon_link::Error>) -> Result<bool> {
-        let until = Instant::now() + TAKE_AT_MOST;
+        let mut taken = Vec::new();
+        let changed = self.take_waiting(first, &mut taken).await;
+        self.driver.confirm_reports().await;
+        for delivery in taken {
+            if let Err(error) = delivery.ack().await {
+                tracing::debug!(%error, "it comes again, and is known by then");
+            }
+            crash_point("message-acknowledged");
+        }
+        changed
+    }
+
+    async fn take_waiting(
+        &mut self,
+        first: Result<Delivery<FromAgent>, chiffon_link::Error>,
+        taken: &mut Vec<Delivery<FromAgent>>,
+    ) -> Result<bool> {
+        let (mut changed, until) = (false, Instant::now() + TAKE_AT_MOST);
         let mut next = Some(first);
         while let Some(delivery) = next.take() {
             let delivery = delivery.context("the bus was closed")?;
             if self.is_of_a_stranger(&delivery).await {
                 put_aside(delivery, STRANGER.to_owned()).await;
-                return Ok(false);
+                return Ok(changed);
             }
             self.watched.heard();
             let progress = report::progress_of(&delivery.message);
             match self.driver.take_message(delivery.message.clone()).await {
-                Ok(changed) => {
-                    if let Err(error) = delivery.ack().await {
-                        tracing::debug!(%error, "it comes again, and is known by then");
-                    }
-                    crash_point("message-acknowledged");
+                Ok(news) => {
+                    changed |= news;
+                    taken.push(delivery);
                     if let Some(line) = progress {
                         self.reporter.task(&line);
-                    }
-                    if changed {
-                        return Ok(true);
                     }
                 }
                 Err(error) => {
@@ -402,11 +417,11 @@ impl Loop<'_> {
                 }
             }
             // Signals, the lease and people's commands have their turn also in a flood.
-            if Instant::now() < until {
+            if taken.len() < AT_ONCE && Instant::now() < until {
                 next = tokio::time::timeout(Duration::ZERO, self.hub.receive()).await.ok();
             }
         }
-        Ok(false)
+        Ok(changed)
     }
 
     /// Whether nobody by that name has a place on the broker.

@@ -108,6 +108,17 @@ pub trait Hub: Send + Sync + 'static {
     /// See [`Error`]; the message may have been taken all the same when the bus failed at the wrong moment.
     async fn send(&self, agent: &Name, message: &ToAgent) -> Result<(), Error>;
 
+    /// Sends to one agent in order; how many from the first on the bus has and will deliver, and why not the next one.
+    /// Those after it may have been taken all the same, as after any error.
+    async fn send_all(&self, agent: &Name, messages: &[&ToAgent]) -> (usize, Option<Error>) {
+        for (sent, message) in messages.iter().enumerate() {
+            if let Err(error) = self.send(agent, message).await {
+                return (sent, Some(error));
+            }
+        }
+        (messages.len(), None)
+    }
+
     /// Waits for the next message from any agent. Not acknowledged, it comes again. The agent that it names is the
     /// one that sent it.
     ///

@@ -1,5 +1,7 @@
 //! Carries out what was decided: one action at a time, each harmless when it is repeated.
 
+use std::sync::atomic::Ordering;
+
 use chiffon_core::facts::{Offer, OfferState, Refusal, RefusalReason, RequestFacts, Run, World};
 use chiffon_core::{Action, Approval, Freshness, PlanningReason, Verdict, gate};
 use chiffon_schemas::crash::crash_point;
@@ -46,7 +48,22 @@ impl Driver {
         change: Change,
         events: &[chiffon_core::facts::Event],
     ) -> Result<chiffon_store::Applied, Error> {
-        Ok(self.store.apply(self.repository, change, events, &[], environment::now()).await?)
+        self.change(change, events, &[]).await
+    }
+
+    /// One change with its events and messages. What was known of all requests may be otherwise afterwards.
+    async fn change(
+        &self,
+        change: Change,
+        events: &[chiffon_core::facts::Event],
+        messages: &[(Name, ToAgent)],
+    ) -> Result<chiffon_store::Applied, Error> {
+        if !events.is_empty() {
+            self.all_audited.store(false, Ordering::Relaxed);
+        }
+        let applied = self.store.apply(self.repository, change, events, messages, environment::now()).await;
+        self.forget_ground();
+        Ok(applied?)
     }
 
     async fn show(&mut self, facts: &RequestFacts, plan: &Oid) -> Result<bool, Error> {
@@ -214,7 +231,7 @@ impl Driver {
             agent: agent.clone(),
         };
         let messages = [(agent, ToAgent::Order(Box::new(order)))];
-        self.store.apply(self.repository, change, &[], &messages, environment::now()).await?;
+        self.change(change, &[], &messages).await?;
         crash_point("order-recorded");
         Ok(true)
     }
@@ -269,7 +286,7 @@ impl Driver {
         let change = moved(&key, from, AttemptState::Cancelled);
         let refuse = ToAgent::Refuse { key, reason: "the run was stopped before it was granted".to_owned() };
         let messages = [(attempt.agent.clone(), refuse)];
-        self.store.apply(self.repository, change, &[], &messages, environment::now()).await?;
+        self.change(change, &[], &messages).await?;
         Ok(true)
     }
 
@@ -301,7 +318,7 @@ impl Driver {
         let Some(order) = order_of(run, step, number, &attempt.hosts) else { return Ok(false) };
         let change = Change::Reordered { key: order.key.clone(), from, agent: agent.clone() };
         let messages = [(agent, ToAgent::Order(Box::new(order)))];
-        self.store.apply(self.repository, change, &[], &messages, environment::now()).await?;
+        self.change(change, &[], &messages).await?;
         Ok(true)
     }
 

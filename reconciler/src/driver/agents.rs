@@ -11,7 +11,7 @@ use chiffon_link::{Hub, Parked};
 use chiffon_schemas::crash::crash_point;
 use chiffon_schemas::{
     AgentMessage, AttemptKey, AttemptState, BootId, FromAgent, Hello, LogDigest, Name, Outcome, Report, ReportBody,
-    RunState, Settled, ToAgent, Verdict,
+    RunState, Settled, Timestamp, ToAgent, Verdict,
 };
 use chiffon_store::{Accepted, Change, NewParked, Outgoing, Seen};
 use futures_util::future::join_all;
@@ -53,6 +53,7 @@ impl Driver {
             let waiting = self.store.outgoing(after, RELAY_BATCH).await?;
             let Some(last) = waiting.last() else { return Ok(()) };
             after = last.id;
+            let all = waiting.len() < RELAY_BATCH as usize;
             let (waiting, strangers): (Vec<_>, Vec<_>) =
                 waiting.into_iter().partition(|outgoing| self.has_place(&outgoing.agent));
             let mut by_agent: BTreeMap<Name, Vec<Outgoing>> = BTreeMap::new();
@@ -69,13 +70,15 @@ impl Driver {
                 }
                 sent.extend(done);
             }
-            if sent.is_empty() {
-                continue;
+            if !sent.is_empty() {
+                crash_point("messages-sent");
+                self.store.sent(&sent).await?;
+                self.sent += u64::try_from(sent.len()).unwrap_or(0);
+                crash_point("messages-marked");
             }
-            crash_point("messages-sent");
-            self.store.sent(&sent).await?;
-            self.sent += u64::try_from(sent.len()).unwrap_or(0);
-            crash_point("messages-marked");
+            if all {
+                return Ok(());
+            }
         }
     }
 
@@ -111,6 +114,17 @@ impl Driver {
         Ok(self.admitted.contains(agent))
     }
 
+    /// What was put aside on the bus, at most once a second; and when to look again, where this was too soon.
+    pub(super) async fn look_for_parked(&mut self) -> Result<(Vec<NewParked>, Option<Timestamp>), Error> {
+        let now = environment::now();
+        // A clock that was set back must not keep it from looking.
+        if let Some(last) = self.parked_looked.filter(|last| *last == now) {
+            return Ok((Vec::new(), Some(last.plus_secs(1))));
+        }
+        self.parked_looked = Some(now);
+        Ok((self.collect_parked().await?, None))
+    }
+
     /// Writes down what was put aside on the bus, for a person to look at (R7); what it was.
     pub(super) async fn collect_parked(&mut self) -> Result<Vec<NewParked>, Error> {
         let mut found = Vec::new();
@@ -129,7 +143,8 @@ impl Driver {
         Ok(found)
     }
 
-    /// Takes one message in. The caller acknowledges it afterwards, and runs a tick where `true` comes back.
+    /// Takes one message in. The caller confirms the reports among them, acknowledges it afterwards, and runs a tick where
+    /// `true` comes back.
     ///
     /// # Errors
     /// The store failed; the message is not acknowledged and comes again.
@@ -197,19 +212,20 @@ impl Driver {
     /// Asks a life that nobody knows for its hello: that was lost with a broker or a database, or is of the life before and
     /// came late. A lost question only waits for the next sign of life.
     async fn introduce(&mut self, agent: &Name) -> Result<(), Error> {
-        self.hint(agent, &ToAgent::Introduce {}).await;
+        self.hint(agent, &[ToAgent::Introduce {}]).await;
         Ok(())
     }
 
     /// Tells an agent what is said again by itself: it needs no row, and waits neither for a bus in trouble nor for an agent
     /// whose queue is full.
-    async fn hint(&mut self, agent: &Name, message: &ToAgent) {
+    async fn hint(&mut self, agent: &Name, messages: &[ToAgent]) {
         let now = environment::now();
         if self.hub.trouble().borrow().is_some() || self.deaf.get(agent).is_some_and(|until| *until > now) {
             return;
         }
-        let sent = tokio::time::timeout(HINT_WITHIN, self.hub.send(agent, message)).await;
-        if !matches!(sent, Ok(Ok(()))) {
+        let messages: Vec<&ToAgent> = messages.iter().collect();
+        let sent = tokio::time::timeout(HINT_WITHIN, self.hub.send_all(agent, &messages)).await;
+        if !matches!(sent, Ok((_, None))) {
             tracing::debug!(%agent, "a hint was not sent");
             self.deaf.insert(agent.clone(), now.plus_secs(DEAF_SECS));
         }
@@ -360,7 +376,8 @@ impl Driver {
             Accepted::WrongFence => {
                 self.wrong_fence(agent, &report).await?;
                 // Confirmed all the same, or it would be replayed for ever.
-                return self.confirm(agent, &report.key, report.seq).await.map(|()| true);
+                self.confirm(agent, report.key, report.seq);
+                return Ok(true);
             }
         };
         let mut changed = false;
@@ -368,14 +385,31 @@ impl Driver {
             changed = self.take_body(&report).await?;
         }
         crash_point("report-stored");
-        self.confirm(agent, &report.key, seq).await?;
-        crash_point("report-confirmed");
+        self.confirm(agent, report.key, seq);
         Ok(changed)
     }
 
-    async fn confirm(&mut self, agent: &Name, key: &AttemptKey, seq: u64) -> Result<(), Error> {
-        self.hint(agent, &ToAgent::Stored { key: key.clone(), seq }).await;
-        Ok(())
+    /// Remembers what an agent is to be told; what comes next of the same attempt says as much.
+    fn confirm(&mut self, agent: &Name, key: AttemptKey, seq: u64) {
+        match self.stored.last_mut() {
+            Some((to, of, last)) if to == agent && *of == key && *last <= seq => *last = seq,
+            _ => self.stored.push((agent.clone(), key, seq)),
+        }
+    }
+
+    /// Tells agents what of their reports is stored. To be done before the messages are acknowledged that brought them.
+    pub async fn confirm_reports(&mut self) {
+        let mut by_agent: BTreeMap<Name, Vec<ToAgent>> = BTreeMap::new();
+        for (agent, key, seq) in self.stored.drain(..) {
+            by_agent.entry(agent).or_default().push(ToAgent::Stored { key, seq });
+        }
+        if by_agent.is_empty() {
+            return;
+        }
+        for (agent, messages) in by_agent {
+            self.hint(&agent, &messages).await;
+        }
+        crash_point("report-confirmed");
     }
 
     async fn take_body(&mut self, report: &Report) -> Result<bool, Error> {
@@ -465,15 +499,12 @@ impl Driver {
 
 /// Sends to one agent until something does not go; the rows that went.
 async fn send_in_order(hub: &dyn Hub, agent: &Name, messages: &[Outgoing]) -> Vec<i64> {
-    let mut sent = Vec::with_capacity(messages.len());
-    for outgoing in messages {
-        if let Err(error) = hub.send(agent, &outgoing.message).await {
-            tracing::debug!(%agent, %error, "not published yet");
-            break;
-        }
-        sent.push(outgoing.id);
+    let texts: Vec<&ToAgent> = messages.iter().map(|outgoing| &outgoing.message).collect();
+    let (sent, error) = hub.send_all(agent, &texts).await;
+    if let Some(error) = error {
+        tracing::debug!(%agent, %error, "not published yet");
     }
-    sent
+    messages.iter().take(sent).map(|outgoing| outgoing.id).collect()
 }
 
 fn granted_to_started(key: &AttemptKey, fence: chiffon_schemas::Fence) -> Change {

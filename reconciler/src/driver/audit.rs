@@ -4,6 +4,7 @@
 //! until a person looks (S2).
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 
 use chiffon_core::facts::Event;
 use chiffon_requests::{AuditCommit, TipState, Trailer};
@@ -20,7 +21,7 @@ const BATCH: u32 = 128;
 impl Driver {
     /// Looks at the audit tip once at the start, and again whenever it is not where we left it.
     pub(super) async fn check_audit(&mut self) -> Result<(), Error> {
-        let cursor = self.store.cursor(self.repository).await?;
+        let cursor = self.cursor().await?;
         let tip = blocking(|| self.requests.reference(&chiffon_requests::RefName::audit()))?;
         if self.audit_checked && tip == cursor.audit {
             return Ok(());
@@ -34,6 +35,7 @@ impl Driver {
                 for (commit, events) in commits {
                     self.store.audited(self.repository, &events, &commit).await?;
                 }
+                self.forget_ground();
             }
             TipState::Foreign { reason } => {
                 return Err(Error::Stalled(format!(
@@ -50,21 +52,31 @@ impl Driver {
 
     /// Writes every waiting event, in order; consecutive events of one request share a commit.
     pub(super) async fn drain_audit(&mut self) -> Result<(), Error> {
-        loop {
+        while !self.all_audited.load(Ordering::Relaxed) {
             let waiting = self.store.unaudited(self.repository, BATCH).await?;
-            let Some(first) = waiting.first() else { return Ok(()) };
-            let group: Vec<Event> =
-                waiting.iter().take_while(|event| event.request == first.request).cloned().collect();
-            let commit = self.commit_events(&group).await?;
+            self.all_audited.store(waiting.len() < BATCH as usize, Ordering::Relaxed);
+            if let Err(error) = self.write_events(&waiting).await {
+                self.all_audited.store(false, Ordering::Relaxed);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn write_events(&mut self, waiting: &[Event]) -> Result<(), Error> {
+        for group in waiting.chunk_by(|one, next| one.request == next.request) {
+            let commit = self.commit_events(group).await?;
             crash_point("audit-committed");
             let ids: Vec<_> = group.iter().map(|event| event.id.clone()).collect();
             self.store.audited(self.repository, &ids, &commit).await?;
+            self.audit_moved(&commit);
             crash_point("audit-marked");
         }
+        Ok(())
     }
 
     async fn commit_events(&mut self, group: &[Event]) -> Result<Oid, Error> {
-        let cursor = self.store.cursor(self.repository).await?;
+        let cursor = self.cursor().await?;
         let last = group.last().expect("a group has at least its first event");
         let mut files = Vec::new();
         for event in group {

@@ -63,7 +63,7 @@ impl Driver {
     /// Takes in what `main` changed since last time. Costs what the change costs, never a walk of everything, except
     /// while something lies there that can't be read.
     pub(super) async fn ingest_main(&mut self) -> Result<(), Error> {
-        let cursor = self.store.cursor(self.repository).await?;
+        let cursor = self.cursor().await?;
         let Some(main) = blocking(|| self.requests.reference(&self.main()))? else {
             return match cursor.main {
                 None => Ok(()),

@@ -1,13 +1,15 @@
 //! Looks: at a request, at what all requests share, and at what git says of a plan's ground.
 
 use std::collections::BTreeMap;
+use std::sync::PoisonError;
 
 use chiffon_core::facts::{RequestFacts, World};
 use chiffon_core::{Decision, Freshness, State};
 use chiffon_requests::Repo;
 use chiffon_schemas::{Name, Oid, Pin, RepoPath};
+use chiffon_store::{Cursor, Ground, Seen};
 
-use super::{Driver, Error, blocking, pages};
+use super::{Driver, Error, Known, blocking, pages};
 use crate::environment;
 
 /// Longer than this without listening, and what agents said in the meantime may be unheard.
@@ -28,9 +30,58 @@ impl Driver {
         Ok(())
     }
 
+    /// A request as it is, where its change counter is still `version` without asking anew.
+    pub(super) async fn seen(&mut self, name: &Name, version: Option<i64>) -> Result<Option<Seen>, Error> {
+        if let Some(known) = self.known.get(name).filter(|known| Some(known.seen.version) == version) {
+            return Ok(Some(known.seen.clone()));
+        }
+        let seen = self.store.seen(self.repository, name).await?;
+        match &seen {
+            Some(seen) => drop(self.known.insert(name.clone(), Known { seen: seen.clone(), at_rest: false })),
+            None => drop(self.known.remove(name)),
+        }
+        Ok(seen)
+    }
+
+    /// Remembers that nothing was left to do of a request as it was seen last.
+    pub(super) async fn settle(&mut self, name: &Name) -> Result<(), Error> {
+        let Some(known) = self.known.get_mut(name).filter(|known| !known.at_rest) else { return Ok(()) };
+        self.store.settle(self.repository, name, known.seen.version).await?;
+        known.at_rest = true;
+        Ok(())
+    }
+
+    /// Asks anew what all requests share, the next time that it is needed.
+    pub(super) fn forget_ground(&self) {
+        *self.ground.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// What all requests share, as it was in this tick after the last change of ours.
+    async fn ground(&self) -> Result<Ground, Error> {
+        let known = self.ground.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let ground = self.store.ground(self.repository).await?;
+        *self.ground.lock().unwrap_or_else(PoisonError::into_inner) = Some(ground.clone());
+        Ok(ground)
+    }
+
+    /// What was last seen of the git side. Nobody but this driver moves it.
+    pub(super) async fn cursor(&self) -> Result<Cursor, Error> {
+        Ok(self.ground().await?.cursor)
+    }
+
+    /// The audit branch was moved to a commit, and that is a row.
+    pub(super) fn audit_moved(&self, commit: &Oid) {
+        if let Some(ground) = &mut *self.ground.lock().unwrap_or_else(PoisonError::into_inner) {
+            ground.cursor.audit = Some(commit.clone());
+        }
+    }
+
     /// What all requests share.
     pub(crate) async fn world(&self) -> Result<World, Error> {
-        let ground = self.store.ground(self.repository).await?;
+        let ground = self.ground().await?;
         let now = environment::now();
         // A tick that takes long does not listen either.
         let deaf = now > self.tick_began.plus_secs(DEAF_SECS);

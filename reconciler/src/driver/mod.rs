@@ -21,7 +21,8 @@ pub use error::Error;
 pub use ingest::Fetched;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use chiffon_core::catalogue::Catalogue;
 use chiffon_core::facts::{LockHolder, RequestFacts, Run, World};
@@ -32,7 +33,7 @@ use chiffon_requests::{Locks, RefName, Repo};
 use chiffon_schemas::{
     AttemptKey, AttemptState, BootId, Evidence, Fence, Host, Name, Oid, Recorder, Span, Timestamp, TraceParent,
 };
-use chiffon_store::{NewParked, RepositoryId, Seen, Store};
+use chiffon_store::{Ground, NewParked, RepositoryId, Seen, Store};
 
 use crate::config::Config;
 use crate::environment::{self, Environment};
@@ -57,6 +58,13 @@ pub struct Tick {
     pub sent: u64,
     /// Messages that nobody could use, since the last time.
     pub parked: Vec<NewParked>,
+}
+
+/// An active request as it was seen last.
+struct Known {
+    seen: Seen,
+    /// The store was told that nothing is left to do.
+    at_rest: bool,
 }
 
 /// Looks, decides and acts. There is one for each requests repository.
@@ -85,6 +93,16 @@ pub struct Driver {
     tick_began: Timestamp,
     states: Option<BTreeMap<Name, (State, String)>>,
     audit_checked: bool,
+    /// Active requests as they were seen last: read again where their change counter is another one.
+    known: BTreeMap<Name, Known>,
+    /// What all requests share, as it was in this tick after the last change of ours.
+    ground: Mutex<Option<Ground>>,
+    /// Every event of this driver is on the audit branch, and what it found there at its start as well.
+    all_audited: AtomicBool,
+    /// Reports that are stored and of which their agents are not told yet.
+    stored: Vec<(Name, AttemptKey, u64)>,
+    /// When what was put aside on the bus was looked for.
+    parked_looked: Option<Timestamp>,
     /// A run ended in this tick.
     freed_hosts: bool,
     /// Hosts that a more urgent run was ordered for in this pass and does not hold yet: nobody after it may take them.
@@ -153,6 +171,11 @@ impl Driver {
             tick_began: environment::now(),
             states: None,
             audit_checked: false,
+            known: BTreeMap::new(),
+            ground: Mutex::default(),
+            all_audited: AtomicBool::new(false),
+            stored: Vec::new(),
+            parked_looked: None,
             freed_hosts: false,
             reserved: BTreeMap::new(),
             admitted: BTreeSet::new(),
@@ -202,6 +225,7 @@ impl Driver {
     /// A person has to look, or the store or a repository failed. Nothing is lost by that: the next tick begins anew.
     pub async fn tick(&mut self) -> Result<Tick, Error> {
         self.tick_began = environment::now();
+        self.forget_ground();
         self.admit_agents().await?;
         self.check_audit().await?;
         // What an earlier tick decided is on the audit branch before anything new is decided.
@@ -210,11 +234,11 @@ impl Driver {
         // Agents begin to work while the record is written: an order is only looked at, and of a grant the approval is on
         // the audit branch since the tick before.
         self.relay().await?;
-        let parked = self.collect_parked().await?;
+        let (parked, parked_due) = self.look_for_parked().await?;
         self.drain_audit().await?;
         let now = environment::now();
         let sent = std::mem::take(&mut self.sent);
-        let look_again = self.looks.values().min().map(|at| (*at).max(now));
+        let look_again = self.looks.values().copied().chain(parked_due).min().map(|at| at.max(now));
         Ok(Tick { actions: settled?, look_again, troubles: self.troubles.clone(), sent, parked })
     }
 
@@ -228,9 +252,9 @@ impl Driver {
     async fn settle_all(&mut self) -> Result<usize, Error> {
         let mut done = 0;
         self.reserved.clear();
-        let mut names = self.store.active(self.repository).await?.into_iter();
-        while let Some((name, _)) = names.next() {
-            match self.settle_request(&name).await {
+        let mut names = self.active().await?;
+        while let Some((name, version)) = names.next() {
+            match self.settle_request(&name, version).await {
                 Ok(count) => {
                     done += count;
                     self.troubles.remove(&name);
@@ -243,20 +267,27 @@ impl Driver {
             }
             if std::mem::take(&mut self.freed_hosts) {
                 self.reserved.clear();
-                names = self.store.active(self.repository).await?.into_iter();
+                names = self.active().await?;
             }
         }
         self.reserved.clear();
         Ok(done)
     }
 
-    /// Brings one request to rest.
-    async fn settle_request(&mut self, name: &Name) -> Result<usize, Error> {
+    /// What is to be looked at, with change counters.
+    async fn active(&mut self) -> Result<std::vec::IntoIter<(Name, i64)>, Error> {
+        let active = self.store.active(self.repository).await?;
+        let names: BTreeSet<&Name> = active.iter().map(|(name, _)| name).collect();
+        self.known.retain(|name, _| names.contains(name));
+        Ok(active.into_iter())
+    }
+
+    /// Brings one request to rest. Only where its change counter is another than it was is it read.
+    async fn settle_request(&mut self, name: &Name, version: i64) -> Result<usize, Error> {
         let mut done = 0;
+        let mut known = Some(version);
         for _ in 0..MAX_ROUNDS {
-            let Some(Seen { version, mut facts }) = self.store.seen(self.repository, name).await? else {
-                return Ok(done);
-            };
+            let Some(Seen { mut facts, .. }) = self.seen(name, known.take()).await? else { return Ok(done) };
             self.look_at_branch(&mut facts)?;
             let world = self.world().await?;
             let mut decision = self.decision(&facts, &world)?;
@@ -269,7 +300,7 @@ impl Driver {
                 self.reserve(&facts, &world);
                 // What waits for the next start is looked at again then.
                 if !self.winding_down {
-                    self.store.settle(self.repository, name, version).await?;
+                    self.settle(name).await?;
                 }
                 return Ok(done);
             }

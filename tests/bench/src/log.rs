@@ -59,11 +59,13 @@ pub async fn measure(options: Options) -> Result<Value> {
 async fn one(reconciler: &Reconciler, run: &RunId, before: i64, lines: usize) -> Result<(Duration, i64)> {
     let begun = Instant::now();
     reconciler.tick(1).await?;
-    let chunks = loop {
-        match reconciler.take().await? {
-            News::Nothing => {}
-            News::Look => reconciler.tick(1).await?,
-            News::Recorded { chunks, .. } => break i64::try_from(chunks)?,
+    let chunks = 'recorded: loop {
+        for news in reconciler.take().await? {
+            match news {
+                News::Nothing => {}
+                News::Look => reconciler.tick(1).await?,
+                News::Recorded { chunks, .. } => break 'recorded i64::try_from(chunks)?,
+            }
         }
     };
     // Positions rise by one, so the last chunk's is known.

@@ -6,18 +6,19 @@ mod act;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use chiffon_core::facts::{AgentFacts, Attempt, Event, Run, World};
 use chiffon_core::{Freshness, Policy, decide};
 use chiffon_link::amqp::{AmqpHub, Settings};
-use chiffon_link::{Delivery, Hub, Signer};
+use chiffon_link::{Hub, Signer};
 use chiffon_schemas::{
     AgentMessage, AttemptKey, AttemptState, BootId, Fence, FromAgent, Hello, Name, Report, ReportBody, RunId,
     Timestamp, ToAgent,
 };
-use chiffon_store::{Accepted, Change, Postgres, RepositoryId, Seen, Store};
+use chiffon_store::{Accepted, Change, Ground, Postgres, RepositoryId, Seen, Store};
 use tokio::process::Child;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -28,6 +29,9 @@ use crate::places::Broker;
 
 /// As many messages, and events, as the driver takes at a time.
 const BATCH: u32 = 64;
+
+/// As many messages as the driver takes in before it looks.
+const AT_ONCE: usize = 32;
 
 /// What a message brought.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,6 +66,12 @@ pub struct Reconciler {
     pub repository: RepositoryId,
     hub: AmqpHub,
     begun: Timestamp,
+    /// What all requests share, as it was in this tick after the last change.
+    ground: Mutex<Option<Ground>>,
+    /// When what was put aside was looked for.
+    parked_looked: Mutex<Option<Timestamp>>,
+    /// Every event is marked.
+    all_audited: AtomicBool,
     /// Where the time went so far.
     spent: Mutex<Spent>,
     /// Ends with this.
@@ -79,7 +89,17 @@ impl Reconciler {
             AmqpHub::new(broker.server()?, Settings::default(), Signer::generate()?, BTreeSet::from([agent::name()]));
         hub.connected().await?;
         let agent = Options::spawn(broker, hub.signer(), folder.join("agent"), parallel, lines)?;
-        let reconciler = Self { store, repository, hub, begun: clock::now(), spent: Mutex::default(), agent };
+        let reconciler = Self {
+            store,
+            repository,
+            hub,
+            begun: clock::now(),
+            ground: Mutex::default(),
+            parked_looked: Mutex::default(),
+            all_audited: AtomicBool::new(false),
+            spent: Mutex::default(),
+            agent,
+        };
         reconciler.take().await?;
         Ok(reconciler)
     }
@@ -104,31 +124,50 @@ impl Reconciler {
     }
 
     async fn apply(&self, change: Change, events: &[Event], messages: &[(Name, ToAgent)]) -> Result<()> {
+        *self.ground.lock().await = None;
+        if !events.is_empty() {
+            self.all_audited.store(false, Ordering::Relaxed);
+        }
         Ok(self.store.apply(self.repository, change, events, messages, clock::now()).await.map(drop)?)
     }
 
-    /// Waits for the next message and takes it in.
+    /// Waits for a message and takes in what waits with it; what they brought.
     ///
     /// # Errors
     /// A service failed.
-    pub async fn take(&self) -> Result<News> {
+    pub async fn take(&self) -> Result<Vec<News>> {
         let begun = Instant::now();
-        let delivery: Delivery<FromAgent> = self.hub.receive().await?;
+        let mut next = Some(self.hub.receive().await?);
         let arrived = Instant::now();
-        let FromAgent { agent, boot, message } = delivery.message.clone();
-        let news = match message {
-            AgentMessage::Hello(hello) => self.hello(agent, boot, hello).await?,
-            AgentMessage::Heartbeat {} => self.heard(agent).await?,
-            AgentMessage::Progress { .. } => News::Nothing,
-            AgentMessage::Claim { key } => self.claim(&key, boot).await?,
-            AgentMessage::Decline { reason, .. } => bail!("the agent declined: {reason}"),
-            AgentMessage::Report(report) => self.report(&agent, report).await?,
-        };
-        delivery.ack().await?;
+        let (mut news, mut stored, mut taken) = (Vec::new(), Vec::new(), Vec::new());
+        while let Some(delivery) = next.take() {
+            news.push(self.take_one(delivery.message.clone(), &mut stored).await?);
+            taken.push(delivery);
+            if taken.len() < AT_ONCE {
+                next = tokio::time::timeout(Duration::ZERO, self.hub.receive()).await.ok().transpose()?;
+            }
+        }
+        let (_, error) = self.hub.send_all(&agent::name(), &stored.iter().collect::<Vec<_>>()).await;
+        error.map_or(Ok(()), Err)?;
+        for delivery in taken {
+            delivery.ack().await?;
+        }
         let mut spent = self.spent.lock().await;
         spent.waiting += arrived - begun;
         spent.messages += arrived.elapsed();
         Ok(news)
+    }
+
+    async fn take_one(&self, message: FromAgent, stored: &mut Vec<ToAgent>) -> Result<News> {
+        let FromAgent { agent, boot, message } = message;
+        match message {
+            AgentMessage::Hello(hello) => self.hello(agent, boot, hello).await,
+            AgentMessage::Heartbeat {} => self.heard(agent).await,
+            AgentMessage::Progress { .. } => Ok(News::Nothing),
+            AgentMessage::Claim { key } => self.claim(&key, boot).await,
+            AgentMessage::Decline { reason, .. } => bail!("the agent declined: {reason}"),
+            AgentMessage::Report(report) => self.report(&agent, report, stored).await,
+        }
     }
 
     async fn hello(&self, agent: Name, boot: BootId, hello: Hello) -> Result<News> {
@@ -161,7 +200,7 @@ impl Reconciler {
         Ok(News::Look)
     }
 
-    async fn report(&self, agent: &Name, report: Report) -> Result<News> {
+    async fn report(&self, agent: &Name, report: Report, stored: &mut Vec<ToAgent>) -> Result<News> {
         let log = match &report.body {
             ReportBody::Log { chunk, text } => Some((*chunk, text.as_str())),
             ReportBody::Started {} | ReportBody::Over(_) => None,
@@ -181,7 +220,10 @@ impl Reconciler {
                 News::Recorded { run: report.key.run.clone(), chunks }
             }
         };
-        self.hub.send(agent, &ToAgent::Stored { key: report.key, seq }).await?;
+        match stored.last_mut() {
+            Some(ToAgent::Stored { key, seq: last }) if *key == report.key => *last = seq,
+            _ => stored.push(ToAgent::Stored { key: report.key, seq }),
+        }
         Ok(news)
     }
 
@@ -209,16 +251,19 @@ impl Reconciler {
     /// A service failed, or something else is decided than was to come.
     pub async fn tick(&self, few: usize) -> Result<()> {
         let begun = Instant::now();
+        *self.ground.lock().await = None;
         self.store.enrolments().await?;
-        self.store.cursor(self.repository).await?;
+        self.world().await?;
         self.drain_audit().await?;
-        self.store.cursor(self.repository).await?;
         self.store.commands(self.repository).await?;
         for (name, _) in self.store.active(self.repository).await?.into_iter().take(few) {
             while self.settle(&name).await? {}
         }
         self.relay().await?;
-        self.hub.next_parked().await?;
+        // At most once a second.
+        if self.parked_looked.lock().await.replace(clock::now()) != Some(clock::now()) {
+            self.hub.next_parked().await?;
+        }
         self.drain_audit().await?;
         self.store.refused_files(self.repository).await?;
         self.spent.lock().await.ticks += begun.elapsed();
@@ -240,7 +285,12 @@ impl Reconciler {
     }
 
     async fn world(&self) -> Result<World> {
-        let ground = self.store.ground(self.repository).await?;
+        let mut known = self.ground.lock().await;
+        let ground = match known.take() {
+            Some(ground) => ground,
+            None => self.store.ground(self.repository).await?,
+        };
+        *known = Some(ground.clone());
         Ok(World {
             now: clock::now(),
             listening_since: self.begun,

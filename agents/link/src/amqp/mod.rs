@@ -19,7 +19,7 @@ use std::time::Duration;
 use chiffon_schemas::{AgentMessage, FromAgent, Name, ToAgent, TraceParent};
 use lapin::options::{BasicAckOptions, BasicPublishOptions};
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Confirmation};
+use lapin::{BasicProperties, Confirmation, PublisherConfirm};
 use tokio::sync::watch;
 
 use crate::{Delivery, Depth, Direction, Error, Hub, Link, Parked, Receipt, Signer, Verifier, wire};
@@ -106,6 +106,30 @@ impl AmqpHub {
     }
 }
 
+impl AmqpHub {
+    /// Offers messages all at once; how many from the first on were taken.
+    async fn offer_all(&self, agent: &Name, messages: &[&ToAgent]) -> usize {
+        let live = tokio::time::timeout(self.bus.blocked_after, self.bus.live()).await;
+        let Ok(Ok(live)) = live else { return 0 };
+        let mut offered = Vec::with_capacity(messages.len());
+        for message in messages {
+            let Ok(bytes) = wire::seal(&self.signer, agent, message) else { break };
+            let properties = properties(traced(message.key().map(|key| TraceParent::of_run(&key.run))));
+            let Some(confirm) = begin(&live, topology::WORK, agent, &bytes, &properties).await else { break };
+            offered.push(confirm);
+        }
+        let within = tokio::time::Instant::now() + self.bus.blocked_after;
+        let mut taken = 0;
+        for confirm in offered {
+            match tokio::time::timeout_at(within, answer(confirm)).await {
+                Ok(Answer::Taken) => taken += 1,
+                Ok(Answer::Full | Answer::Returned | Answer::Unknown) | Err(_) => break,
+            }
+        }
+        taken
+    }
+}
+
 impl AmqpLink {
     /// Begins to connect. Returns at once: a broker that is away is waited for. Only what the verifier vouches for
     /// arrives.
@@ -159,6 +183,21 @@ impl Hub for AmqpHub {
         let bytes = wire::seal(&self.signer, agent, message)?;
         let trace = message.key().map(|key| TraceParent::of_run(&key.run));
         self.bus.publish(topology::WORK, agent, &bytes, traced(trace)).await
+    }
+
+    /// All of them are published before the first is confirmed: a confirm takes as long as a disk does.
+    async fn send_all(&self, agent: &Name, messages: &[&ToAgent]) -> (usize, Option<Error>) {
+        let mut early = 0;
+        if messages.len() > 1 && self.bus.shared.agents().contains(agent) {
+            early = self.offer_all(agent, messages).await;
+        }
+        // What was not taken at once is offered again one by one, for as long as a sender waits.
+        for (more, message) in messages[early..].iter().enumerate() {
+            if let Err(error) = self.send(agent, message).await {
+                return (early + more, Some(error));
+            }
+        }
+        (messages.len(), None)
     }
 
     async fn receive(&self) -> Result<Delivery<FromAgent>, Error> {
@@ -264,7 +303,10 @@ impl Bus {
     }
 
     /// The present session, as soon as there is one that is not blocked.
-    async fn live(&self) -> Result<Live, Error> {
+    async fn live(&self) -> Result<Arc<Live>, Error> {
+        if let Some(live) = self.shared.free() {
+            return Ok(live);
+        }
         let (mut live, mut trouble) = (self.shared.live.subscribe(), self.shared.trouble.subscribe());
         let mut closed = self.shared.closed.subscribe();
         let found = async {
@@ -289,10 +331,7 @@ impl Bus {
 
     /// Sends until the broker has it for good, over as many sessions as it takes, within the time that a sender waits.
     async fn publish(&self, exchange: &str, key: &Name, bytes: &[u8], headers: FieldTable) -> Result<(), Error> {
-        let properties = BasicProperties::default()
-            .with_delivery_mode(PERSISTENT)
-            .with_content_type(short("application/json"))
-            .with_headers(headers);
+        let properties = properties(headers);
         let sending = async {
             let mut pause = FIRST_RETRY;
             loop {
@@ -337,11 +376,34 @@ impl Bus {
     }
 }
 
+fn properties(headers: FieldTable) -> BasicProperties {
+    BasicProperties::default()
+        .with_delivery_mode(PERSISTENT)
+        .with_content_type(short("application/json"))
+        .with_headers(headers)
+}
+
 async fn offer(live: &Live, exchange: &str, key: &Name, bytes: &[u8], properties: &BasicProperties) -> Answer {
+    match begin(live, exchange, key, bytes, properties).await {
+        Some(confirm) => answer(confirm).await,
+        None => Answer::Unknown,
+    }
+}
+
+/// Puts a message on the line; what it will be confirmed by.
+async fn begin(
+    live: &Live,
+    exchange: &str,
+    key: &Name,
+    bytes: &[u8],
+    properties: &BasicProperties,
+) -> Option<PublisherConfirm> {
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-    let offered =
-        live.publish.basic_publish(short(exchange), short(key.as_str()), options, bytes, properties.clone()).await;
-    let Ok(confirm) = offered else { return Answer::Unknown };
+    let (exchange, key) = (short(exchange), short(key.as_str()));
+    live.publish.basic_publish(exchange, key, options, bytes, properties.clone()).await.ok()
+}
+
+async fn answer(confirm: PublisherConfirm) -> Answer {
     match confirm.await {
         Ok(Confirmation::Ack(None)) => Answer::Taken,
         Ok(Confirmation::Ack(Some(_))) => Answer::Returned,

@@ -44,7 +44,7 @@ pub(super) enum End {
 }
 
 /// What a session offers while it lasts.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Live {
     /// For messages, with confirms.
     pub publish: Channel,
@@ -59,7 +59,7 @@ pub(super) struct Shared {
     pub end: End,
     pub bounds: Bounds,
     pub inbox: Inbox,
-    pub live: watch::Sender<Option<Live>>,
+    pub live: watch::Sender<Option<Arc<Live>>>,
     /// Why nothing goes over the bus just now.
     pub trouble: watch::Sender<Option<String>>,
     pub closed: watch::Sender<bool>,
@@ -84,6 +84,14 @@ impl Shared {
 
     pub fn agents(&self) -> MutexGuard<'_, BTreeSet<Name>> {
         self.agents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The session, where there is one that takes messages now.
+    pub fn free(&self) -> Option<Arc<Live>> {
+        if self.trouble.borrow().is_some() {
+            return None;
+        }
+        self.live.borrow().clone()
     }
 
     pub fn close(&self) {
@@ -159,7 +167,7 @@ async fn connect(server: &Server, who: &str) -> Result<Connection, String> {
 struct Session {
     number: u64,
     connection: Connection,
-    live: Live,
+    live: Arc<Live>,
     deliveries: Deliveries,
 }
 
@@ -198,7 +206,7 @@ async fn begin(shared: &Shared, number: u64) -> Result<Session, String> {
             let ended = stream::once(std::future::ready(None));
             deliveries = stream::select(deliveries, consumer.map(Some).chain(ended)).boxed();
         }
-        Ok((Live { publish, control }, deliveries))
+        Ok((Arc::new(Live { publish, control }), deliveries))
     };
     let (live, deliveries) = declare.await.map_err(|error: lapin::Error| trouble::declaring(server, &error))?;
     Ok(Session { number, connection, live, deliveries })
@@ -209,7 +217,7 @@ impl Session {
     async fn last(mut self, shared: &Shared) -> String {
         let mut events = std::pin::pin!(self.connection.events_listener());
         shared.trouble.send_replace(None);
-        shared.live.send_replace(Some(self.live.clone()));
+        shared.live.send_replace(Some(Arc::clone(&self.live)));
         let server = &shared.server;
         let mut probe = tokio::time::interval(PROBE_EVERY);
         loop {

@@ -369,9 +369,10 @@ pub async fn r4_a_new_life_takes_over_what_it_will_report(fixture: &dyn Fixture)
         bed.apply(change).await;
         assert_eq!(bed.attempt(&key).await.boot, Some(boot(1)));
     }
-    let before = bed.attempt(&key).await;
+    let (before, version) = (bed.attempt(&key).await, bed.version(&kuma()).await);
     bed.apply(heard("infra", 4, fence)).await;
     assert_eq!(bed.attempt(&key).await, Attempt { boot: Some(boot(4)), ..before });
+    assert!(bed.version(&kuma()).await > version, "that is a change of its request");
     bed.apply(moved(&key, Started, Lost)).await;
     bed.apply(heard("infra", 5, fence)).await;
     assert_eq!(bed.attempt(&key).await.boot, Some(boot(4)), "what is over stays as it is");

@@ -1,5 +1,7 @@
 //! What was decided, carried out as the driver does; and the outbox and the audit rows.
 
+use std::sync::atomic::Ordering;
+
 use anyhow::{Context, Result, bail};
 use chiffon_core::Action;
 use chiffon_core::facts::{Event, RequestFacts, Run};
@@ -58,19 +60,20 @@ impl Reconciler {
 
     /// Marks events as written, without a commit that holds them.
     pub(super) async fn drain_audit(&self) -> Result<()> {
-        loop {
+        while !self.all_audited.load(Ordering::Relaxed) {
             let waiting = self.store.unaudited(self.repository, BATCH).await?;
-            let Some(first) = waiting.first() else { return Ok(()) };
-            let group = waiting.iter().take_while(|event| event.request == first.request);
-            let ids: Vec<_> = group.map(|event| event.id.clone()).collect();
-            self.store.cursor(self.repository).await?;
-            if let Some(name) = &first.request {
-                self.store.facts(self.repository, name).await?;
-                self.world().await?;
+            self.all_audited.store(waiting.len() < BATCH as usize, Ordering::Relaxed);
+            for group in waiting.chunk_by(|one, next| one.request == next.request) {
+                let ids: Vec<_> = group.iter().map(|event| event.id.clone()).collect();
+                if let Some(name) = group.first().and_then(|event| event.request.as_ref()) {
+                    self.store.facts(self.repository, name).await?;
+                    self.world().await?;
+                }
+                let commit = Oid::parse("a".repeat(40)).expect("40 digits are an object id");
+                self.store.audited(self.repository, &ids, &commit).await?;
             }
-            let commit = Oid::parse("a".repeat(40)).expect("40 digits are an object id");
-            self.store.audited(self.repository, &ids, &commit).await?;
         }
+        Ok(())
     }
 
     pub(super) async fn relay(&self) -> Result<()> {
@@ -79,10 +82,13 @@ impl Reconciler {
             let waiting = self.store.outgoing(after, BATCH).await?;
             let Some(last) = waiting.last() else { return Ok(()) };
             after = last.id;
-            for outgoing in &waiting {
-                self.hub.send(&outgoing.agent, &outgoing.message).await?;
-            }
+            let messages: Vec<&ToAgent> = waiting.iter().map(|outgoing| &outgoing.message).collect();
+            let (_, error) = self.hub.send_all(&last.agent, &messages).await;
+            error.map_or(Ok(()), Err)?;
             self.store.sent(&waiting.iter().map(|outgoing| outgoing.id).collect::<Vec<_>>()).await?;
+            if waiting.len() < BATCH as usize {
+                return Ok(());
+            }
         }
     }
 }
