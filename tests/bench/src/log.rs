@@ -58,12 +58,12 @@ pub async fn measure(options: Options) -> Result<Value> {
 /// One run from the look that orders it until its last line is read; how long it took, and how many chunks it has.
 async fn one(reconciler: &Reconciler, run: &RunId, before: i64, lines: usize) -> Result<(Duration, i64)> {
     let begun = Instant::now();
-    reconciler.tick(1).await?;
+    reconciler.tick().await?;
     let chunks = 'recorded: loop {
         for news in reconciler.take().await? {
             match news {
                 News::Nothing => {}
-                News::Look => reconciler.tick(1).await?,
+                News::Look => reconciler.tick().await?,
                 News::Recorded { chunks, .. } => break 'recorded i64::try_from(chunks)?,
             }
         }
@@ -73,7 +73,7 @@ async fn one(reconciler: &Reconciler, run: &RunId, before: i64, lines: usize) ->
     let took = begun.elapsed();
     let end = last.last().context("the last chunk is not there")?;
     ensure!(end.text.ends_with(&agent::line(lines - 1)), "the last line is not there");
-    reconciler.tick(1).await?;
+    reconciler.tick().await?;
     Ok((took, chunks))
 }
 

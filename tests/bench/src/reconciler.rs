@@ -4,7 +4,7 @@
 
 mod act;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -66,6 +66,10 @@ pub struct Reconciler {
     pub repository: RepositoryId,
     hub: AmqpHub,
     begun: Timestamp,
+    /// Active requests as they were seen last, and whether they were at rest then.
+    known: Mutex<BTreeMap<Name, (Seen, bool)>>,
+    /// A run ended in this tick.
+    freed_hosts: AtomicBool,
     /// What all requests share, as it was in this tick after the last change.
     ground: Mutex<Option<Ground>>,
     /// When what was put aside was looked for.
@@ -94,6 +98,8 @@ impl Reconciler {
             repository,
             hub,
             begun: clock::now(),
+            known: Mutex::default(),
+            freed_hosts: AtomicBool::new(false),
             ground: Mutex::default(),
             parked_looked: Mutex::default(),
             all_audited: AtomicBool::new(false),
@@ -245,19 +251,24 @@ impl Reconciler {
         run.attempts.into_iter().find(|attempt| attempt.number == key.attempt).context("an attempt that is known")
     }
 
-    /// Looks at what is active, the first few of it alone: the driver looks at all, which costs the more the more there is.
+    /// Looks at what is active, and anew where a run's end frees hosts.
     ///
     /// # Errors
     /// A service failed, or something else is decided than was to come.
-    pub async fn tick(&self, few: usize) -> Result<()> {
+    pub async fn tick(&self) -> Result<()> {
         let begun = Instant::now();
         *self.ground.lock().await = None;
         self.store.enrolments().await?;
         self.world().await?;
         self.drain_audit().await?;
         self.store.commands(self.repository).await?;
-        for (name, _) in self.store.active(self.repository).await?.into_iter().take(few) {
-            while self.settle(&name).await? {}
+        let mut names = self.store.active(self.repository).await?.into_iter();
+        while let Some((name, version)) = names.next() {
+            let mut known = Some(version);
+            while self.settle(&name, known.take()).await? {}
+            if self.freed_hosts.swap(false, Ordering::Relaxed) {
+                names = self.store.active(self.repository).await?.into_iter();
+            }
         }
         self.relay().await?;
         // At most once a second.
@@ -271,17 +282,31 @@ impl Reconciler {
     }
 
     /// One round for one request; whether there was anything to do.
-    async fn settle(&self, name: &Name) -> Result<bool> {
-        let Some(Seen { version, facts }) = self.store.seen(self.repository, name).await? else { return Ok(false) };
-        let decision = decide(&facts, &self.world().await?, Freshness::Fresh);
+    async fn settle(&self, name: &Name, version: Option<i64>) -> Result<bool> {
+        let Some((seen, at_rest)) = self.seen(name, version).await? else { return Ok(false) };
+        let decision = decide(&seen.facts, &self.world().await?, Freshness::Fresh);
         if decision.actions.is_empty() {
-            self.store.settle(self.repository, name, version).await?;
+            if !at_rest {
+                self.store.settle(self.repository, name, seen.version).await?;
+                self.known.lock().await.insert(name.clone(), (seen, true));
+            }
             return Ok(false);
         }
         for action in decision.actions {
-            self.act(&facts, action).await?;
+            self.act(&seen.facts, action).await?;
         }
         Ok(true)
+    }
+
+    /// A request, asked for anew where its change counter is not this one; and whether it was at rest.
+    async fn seen(&self, name: &Name, version: Option<i64>) -> Result<Option<(Seen, bool)>> {
+        let mut known = self.known.lock().await;
+        if let Some(known) = known.get(name).filter(|(seen, _)| Some(seen.version) == version) {
+            return Ok(Some(known.clone()));
+        }
+        let Some(seen) = self.store.seen(self.repository, name).await? else { return Ok(None) };
+        known.insert(name.clone(), (seen.clone(), false));
+        Ok(Some((seen, false)))
     }
 
     async fn world(&self) -> Result<World> {

@@ -64,7 +64,7 @@ pub async fn measure(options: Options) -> Result<Value> {
         }
     }
     let spent = reconciler.spent().await;
-    let took = flood(&reconciler, TURN + single, many, parallel, &mut runs).await?;
+    let took = flood(&reconciler, TURN + single, many, &mut runs).await?;
     let missing = missing(&reconciler, &runs).await?;
     Ok(json!({
         "p50_ms": stats::percentile(&ours, 50), "p99_ms": stats::percentile(&ours, 99),
@@ -84,12 +84,12 @@ async fn one(reconciler: &Reconciler, number: usize, runs: &mut BTreeMap<usize, 
     let run = reconciler.approve(number).await?;
     runs.insert(number, run.id.clone());
     let begun = Instant::now();
-    reconciler.tick(1).await?;
+    reconciler.tick().await?;
     'recorded: loop {
         for news in reconciler.take().await? {
             match news {
                 News::Nothing => {}
-                News::Look => reconciler.tick(1).await?,
+                News::Look => reconciler.tick().await?,
                 News::Recorded { run: recorded, .. } => {
                     ensure!(recorded == run.id, "another run's outcome came");
                     break 'recorded;
@@ -98,16 +98,15 @@ async fn one(reconciler: &Reconciler, number: usize, runs: &mut BTreeMap<usize, 
         }
     }
     let took = begun.elapsed();
-    reconciler.tick(1).await?;
+    reconciler.tick().await?;
     Ok(took)
 }
 
-/// So many steps that are approved already, some under way at once; from the first look to the last row.
+/// So many steps that are approved already, as many under way at once as the agent does; from the first look to the last row.
 async fn flood(
     reconciler: &Reconciler,
     first: usize,
     many: usize,
-    parallel: usize,
     runs: &mut BTreeMap<usize, RunId>,
 ) -> Result<Duration> {
     for number in first..first + many {
@@ -115,12 +114,12 @@ async fn flood(
     }
     let begun = Instant::now();
     let mut recorded = 0;
-    reconciler.tick(parallel).await?;
+    reconciler.tick().await?;
     while recorded < many {
         let news = reconciler.take().await?;
         recorded += news.iter().filter(|news| matches!(news, News::Recorded { .. })).count();
         if news.iter().any(|news| *news != News::Nothing) {
-            reconciler.tick(parallel).await?;
+            reconciler.tick().await?;
         }
     }
     Ok(begun.elapsed())
