@@ -14,9 +14,10 @@ use chiffon_link::{Delivery, Hub};
 use chiffon_runtime::Signals;
 use chiffon_schemas::crash::crash_point;
 use chiffon_schemas::{FromAgent, Name, Recorder, Timestamp};
-use chiffon_store::{Leading, Store};
+use chiffon_store::{Leading, NewParked, Store};
 use chiffon_trace::Traces;
 use chiffon_web::Turn;
+use futures_util::future::join_all;
 use notify::Watcher;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -285,8 +286,24 @@ impl Loop<'_> {
                 self.reporter.ready();
             }
             if self.is_over(options).await? {
+                self.look_for_parked().await;
                 return Ok(());
             }
+        }
+    }
+
+    /// Says what was put aside since the last tick that looked: in this process it would be lost with it.
+    async fn look_for_parked(&mut self) {
+        match self.driver.collect_parked().await {
+            Ok(parked) => self.say_parked(&parked),
+            Err(error) => self.complain(&error),
+        }
+    }
+
+    fn say_parked(&self, parked: &[NewParked]) {
+        for NewParked { agent, reason, .. } in parked {
+            let head = format!("a message of the bus was put aside ({agent}): {reason}");
+            self.output.failure(&format!("{head}; `chiffon parked` shows them all"), &[]);
         }
     }
 
@@ -375,12 +392,14 @@ impl Loop<'_> {
         let mut taken = Vec::new();
         let changed = self.take_waiting(first, &mut taken).await;
         self.driver.confirm_reports().await;
-        for delivery in taken {
+        // At the same time: on a line that is blocked each takes as long as it may.
+        join_all(taken.into_iter().map(|delivery| async {
             if let Err(error) = delivery.ack().await {
                 tracing::debug!(%error, "it comes again, and is known by then");
             }
             crash_point("message-acknowledged");
-        }
+        }))
+        .await;
         changed
     }
 
@@ -486,11 +505,7 @@ impl Loop<'_> {
                 self.last_error = None;
                 self.exit = Exit::Done;
                 self.say_troubles(tick.troubles);
-                for parked in &tick.parked {
-                    let agent = &parked.agent;
-                    let head = format!("a message of the bus was put aside ({agent}): {}", parked.reason);
-                    self.output.failure(&format!("{head}; `chiffon parked` shows them all"), &[]);
-                }
+                self.say_parked(&tick.parked);
                 let states = self.driver.states().await?;
                 self.watched.states(states);
                 self.reporter.states(states);

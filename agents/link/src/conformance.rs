@@ -39,6 +39,8 @@ macro_rules! link_conformance {
             what_is_not_acknowledged_comes_again_in_its_place,
             what_is_acknowledged_does_not_come_again,
             an_unknown_agent_is_unroutable,
+            what_is_sent_together_comes_in_order,
+            what_is_sent_together_to_a_full_queue_says_how_much_of_it_was_taken,
             messages_wait_for_an_agent_that_is_away,
             agents_get_only_their_own,
             an_agent_speaks_only_for_itself,
@@ -173,6 +175,37 @@ pub async fn an_unknown_agent_is_unroutable(bus: &dyn Fixture) {
     let error = soon(bus.hub().send(&agent("nobody"), &stored(1))).await.expect_err("nobody is there");
     assert!(matches!(&error, Error::Unroutable { agent } if agent.as_str() == "nobody"), "{error}");
     drop(known);
+}
+
+/// Messages that are sent together are as good as sent one by one.
+pub async fn what_is_sent_together_comes_in_order(bus: &dyn Fixture) {
+    let name = agent("infra");
+    let link = bus.attach(&name).await;
+    let messages: Vec<ToAgent> = (0..12).map(stored).collect();
+    let (sent, error) = soon(bus.hub().send_all(&name, &messages.iter().collect::<Vec<_>>())).await;
+    assert!(sent == messages.len() && error.is_none(), "{sent}: {error:?}");
+    for message in &messages {
+        let delivery = soon(link.receive()).await.expect("received");
+        assert_eq!(delivery.message, *message);
+        delivery.ack().await.expect("acknowledged");
+    }
+    let (sent, error) = soon(bus.hub().send_all(&agent("nobody"), &[&stored(0), &stored(1)])).await;
+    assert!(sent == 0 && matches!(error, Some(Error::Unroutable { .. })), "{sent}: {error:?}");
+}
+
+/// Of what has no room, the sender knows how much was taken, and none of that is lost.
+pub async fn what_is_sent_together_to_a_full_queue_says_how_much_of_it_was_taken(bus: &dyn Fixture) {
+    let name = agent("infra");
+    let link = bus.attach(&name).await;
+    let messages: Vec<ToAgent> = (0..bus.more_than_fit() as u64).map(stored).collect();
+    let (sent, error) = soon(bus.hub().send_all(&name, &messages.iter().collect::<Vec<_>>())).await;
+    assert!(sent > 0 && sent < messages.len(), "{sent} were taken");
+    assert!(matches!(error, Some(Error::Blocked { .. })), "{error:?}");
+    for message in &messages[..sent] {
+        let delivery = soon(link.receive()).await.expect("received");
+        assert_eq!(delivery.message, *message);
+        delivery.ack().await.expect("acknowledged");
+    }
 }
 
 /// A known agent's messages survive its absence.

@@ -108,8 +108,9 @@ pub trait Hub: Send + Sync + 'static {
     /// See [`Error`]; the message may have been taken all the same when the bus failed at the wrong moment.
     async fn send(&self, agent: &Name, message: &ToAgent) -> Result<(), Error>;
 
-    /// Sends to one agent in order; how many from the first on the bus has and will deliver, and why not the next one.
-    /// Those after it may have been taken all the same, as after any error.
+    /// Sends to one agent, in order as far as all goes well; how many from the first on the bus has and will deliver, and
+    /// why not the next one. Those after it may have been taken all the same, as after any error: a later message may then
+    /// come before an earlier one that is sent again.
     async fn send_all(&self, agent: &Name, messages: &[&ToAgent]) -> (usize, Option<Error>) {
         for (sent, message) in messages.iter().enumerate() {
             if let Err(error) = self.send(agent, message).await {

@@ -126,7 +126,10 @@ impl Driver {
     }
 
     /// Writes down what was put aside on the bus, for a person to look at (R7); what it was.
-    pub(super) async fn collect_parked(&mut self) -> Result<Vec<NewParked>, Error> {
+    ///
+    /// # Errors
+    /// The store failed: it stays on the bus.
+    pub async fn collect_parked(&mut self) -> Result<Vec<NewParked>, Error> {
         let mut found = Vec::new();
         while found.len() < PARKED_BATCH
             && let Ok(Some(delivery)) = self.hub.next_parked().await
@@ -212,22 +215,27 @@ impl Driver {
     /// Asks a life that nobody knows for its hello: that was lost with a broker or a database, or is of the life before and
     /// came late. A lost question only waits for the next sign of life.
     async fn introduce(&mut self, agent: &Name) -> Result<(), Error> {
-        self.hint(agent, &[ToAgent::Introduce {}]).await;
+        self.hint(BTreeMap::from([(agent.clone(), vec![ToAgent::Introduce {}])])).await;
         Ok(())
     }
 
-    /// Tells an agent what is said again by itself: it needs no row, and waits neither for a bus in trouble nor for an agent
-    /// whose queue is full.
-    async fn hint(&mut self, agent: &Name, messages: &[ToAgent]) {
+    /// Tells agents what is said again by itself: it needs no row, and waits neither for a bus in trouble nor for an agent
+    /// whose queue is full. All of it takes no longer than one.
+    async fn hint(&mut self, hints: BTreeMap<Name, Vec<ToAgent>>) {
         let now = environment::now();
-        if self.hub.trouble().borrow().is_some() || self.deaf.get(agent).is_some_and(|until| *until > now) {
+        if self.hub.trouble().borrow().is_some() {
             return;
         }
-        let messages: Vec<&ToAgent> = messages.iter().collect();
-        let sent = tokio::time::timeout(HINT_WITHIN, self.hub.send_all(agent, &messages)).await;
-        if !matches!(sent, Ok((_, None))) {
+        let hears = |agent: &Name| self.deaf.get(agent).is_none_or(|until| *until <= now);
+        let hub = &*self.hub;
+        let sending = hints.iter().filter(|(agent, _)| hears(agent)).map(|(agent, messages)| async move {
+            let messages: Vec<&ToAgent> = messages.iter().collect();
+            let sent = tokio::time::timeout(HINT_WITHIN, hub.send_all(agent, &messages)).await;
+            (!matches!(sent, Ok((_, None)))).then(|| agent.clone())
+        });
+        for agent in join_all(sending).await.into_iter().flatten() {
             tracing::debug!(%agent, "a hint was not sent");
-            self.deaf.insert(agent.clone(), now.plus_secs(DEAF_SECS));
+            self.deaf.insert(agent, now.plus_secs(DEAF_SECS));
         }
     }
 
@@ -406,9 +414,7 @@ impl Driver {
         if by_agent.is_empty() {
             return;
         }
-        for (agent, messages) in by_agent {
-            self.hint(&agent, &messages).await;
-        }
+        self.hint(by_agent).await;
         crash_point("report-confirmed");
     }
 

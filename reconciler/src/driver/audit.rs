@@ -54,11 +54,8 @@ impl Driver {
     pub(super) async fn drain_audit(&mut self) -> Result<(), Error> {
         while !self.all_audited.load(Ordering::Relaxed) {
             let waiting = self.store.unaudited(self.repository, BATCH).await?;
+            self.write_events(&waiting).await?;
             self.all_audited.store(waiting.len() < BATCH as usize, Ordering::Relaxed);
-            if let Err(error) = self.write_events(&waiting).await {
-                self.all_audited.store(false, Ordering::Relaxed);
-                return Err(error);
-            }
         }
         Ok(())
     }

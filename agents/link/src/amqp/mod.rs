@@ -17,10 +17,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chiffon_schemas::{AgentMessage, FromAgent, Name, ToAgent, TraceParent};
+use futures_util::future::join_all;
 use lapin::options::{BasicAckOptions, BasicPublishOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Confirmation, PublisherConfirm};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::{Delivery, Depth, Direction, Error, Hub, Link, Parked, Receipt, Signer, Verifier, wire};
 use inbox::Item;
@@ -108,25 +110,33 @@ impl AmqpHub {
 
 impl AmqpHub {
     /// Offers messages all at once; how many from the first on were taken.
-    async fn offer_all(&self, agent: &Name, messages: &[&ToAgent]) -> usize {
-        let live = tokio::time::timeout(self.bus.blocked_after, self.bus.live()).await;
-        let Ok(Ok(live)) = live else { return 0 };
+    async fn offer_all(&self, agent: &Name, messages: &[&ToAgent], until: Instant) -> usize {
         let mut offered = Vec::with_capacity(messages.len());
-        for message in messages {
-            let Ok(bytes) = wire::seal(&self.signer, agent, message) else { break };
-            let properties = properties(traced(message.key().map(|key| TraceParent::of_run(&key.run))));
-            let Some(confirm) = begin(&live, topology::WORK, agent, &bytes, &properties).await else { break };
-            offered.push(confirm);
-        }
-        let within = tokio::time::Instant::now() + self.bus.blocked_after;
-        let mut taken = 0;
-        for confirm in offered {
-            match tokio::time::timeout_at(within, answer(confirm)).await {
-                Ok(Answer::Taken) => taken += 1,
-                Ok(Answer::Full | Answer::Returned | Answer::Unknown) | Err(_) => break,
+        let offering = async {
+            let Ok(live) = self.bus.live().await else { return };
+            for message in messages {
+                let Ok(bytes) = wire::seal(&self.signer, agent, message) else { return };
+                let properties = properties(traced(message.key().map(|key| TraceParent::of_run(&key.run))));
+                // A line that is blocked in the midst of it takes nothing until it is free again.
+                let Some(confirm) = begin(&live, topology::WORK, agent, &bytes, &properties).await else { return };
+                offered.push(confirm);
             }
+        };
+        let _ = tokio::time::timeout_at(until, offering).await;
+        // All of them, also after one that was refused: the channel keeps what nobody waits for.
+        let answers =
+            join_all(offered.into_iter().map(|confirm| tokio::time::timeout_at(until, answer(confirm)))).await;
+        answers.iter().take_while(|answer| matches!(answer, Ok(Answer::Taken))).count()
+    }
+
+    /// Sends one message, and gives up at that time.
+    async fn send_until(&self, agent: &Name, message: &ToAgent, until: Instant) -> Result<(), Error> {
+        if !self.bus.shared.agents().contains(agent) {
+            return Err(Error::Unroutable { agent: agent.clone() });
         }
-        taken
+        let bytes = wire::seal(&self.signer, agent, message)?;
+        let trace = message.key().map(|key| TraceParent::of_run(&key.run));
+        self.bus.publish(topology::WORK, agent, &bytes, traced(trace), until).await
     }
 }
 
@@ -177,27 +187,25 @@ pub async fn probe(server: &Server) -> Result<(), String> {
 #[async_trait::async_trait]
 impl Hub for AmqpHub {
     async fn send(&self, agent: &Name, message: &ToAgent) -> Result<(), Error> {
-        if !self.bus.shared.agents().contains(agent) {
-            return Err(Error::Unroutable { agent: agent.clone() });
-        }
-        let bytes = wire::seal(&self.signer, agent, message)?;
-        let trace = message.key().map(|key| TraceParent::of_run(&key.run));
-        self.bus.publish(topology::WORK, agent, &bytes, traced(trace)).await
+        self.send_until(agent, message, self.bus.patience()).await
     }
 
-    /// All of them are published before the first is confirmed: a confirm takes as long as a disk does.
+    /// All of them are published before the first is confirmed: a confirm takes as long as a disk does. Together they wait
+    /// as long as one would.
     async fn send_all(&self, agent: &Name, messages: &[&ToAgent]) -> (usize, Option<Error>) {
-        let mut early = 0;
+        let until = self.bus.patience();
+        let mut sent = 0;
         if messages.len() > 1 && self.bus.shared.agents().contains(agent) {
-            early = self.offer_all(agent, messages).await;
+            sent = self.offer_all(agent, messages, until).await;
         }
-        // What was not taken at once is offered again one by one, for as long as a sender waits.
-        for (more, message) in messages[early..].iter().enumerate() {
-            if let Err(error) = self.send(agent, message).await {
-                return (early + more, Some(error));
+        // What was not taken at once is offered again one by one, while there is time.
+        for message in &messages[sent..] {
+            if let Err(error) = self.send_until(agent, message, until).await {
+                return (sent, Some(error));
             }
+            sent += 1;
         }
-        (messages.len(), None)
+        (sent, None)
     }
 
     async fn receive(&self) -> Result<Delivery<FromAgent>, Error> {
@@ -259,7 +267,7 @@ impl Link for AmqpLink {
             _ => topology::REPORTS,
         };
         let trace = message.message.key().map(TraceParent::of_attempt);
-        self.bus.publish(exchange, &self.agent, &bytes, traced(trace)).await
+        self.bus.publish(exchange, &self.agent, &bytes, traced(trace), self.bus.patience()).await
     }
 
     async fn receive(&self) -> Result<Delivery<ToAgent>, Error> {
@@ -329,8 +337,20 @@ impl Bus {
         }
     }
 
-    /// Sends until the broker has it for good, over as many sessions as it takes, within the time that a sender waits.
-    async fn publish(&self, exchange: &str, key: &Name, bytes: &[u8], headers: FieldTable) -> Result<(), Error> {
+    /// When a sender that begins now gives up.
+    fn patience(&self) -> Instant {
+        Instant::now() + self.blocked_after
+    }
+
+    /// Sends until the broker has it for good, over as many sessions as it takes, and gives up at that time.
+    async fn publish(
+        &self,
+        exchange: &str,
+        key: &Name,
+        bytes: &[u8],
+        headers: FieldTable,
+        until: Instant,
+    ) -> Result<(), Error> {
         let properties = properties(headers);
         let sending = async {
             let mut pause = FIRST_RETRY;
@@ -345,7 +365,7 @@ impl Bus {
                 pause = (pause * 2).min(LONGEST_RETRY);
             }
         };
-        let sent = tokio::time::timeout(self.blocked_after, sending).await;
+        let sent = tokio::time::timeout_at(until, sending).await;
         sent.unwrap_or(Err(Error::Blocked { waited: self.blocked_after }))
     }
 
@@ -466,7 +486,7 @@ impl Receipt for AmqpReceipt {
         tracing::warn!(agent = %item.agent, direction = ?self.direction, reason, "a message was put aside");
         let headers = parked::headers(self.direction, &reason, item.bytes.len());
         let head = parked::head(&item.bytes);
-        self.bus.publish(topology::PARKED, &item.agent, head, headers).await?;
+        self.bus.publish(topology::PARKED, &item.agent, head, headers, self.bus.patience()).await?;
         self.ack().await
     }
 }
