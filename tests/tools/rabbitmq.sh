@@ -79,6 +79,13 @@ end() { # SIGNAL FILE LOG: ends the process whose number is in the file, and wai
     fi
 }
 
+# Versions of RabbitMQ (3.10.8 is one) forget now and then to elect the leader of a queue on the only node, when they start
+# again after a crash: rabbitmq-server #10070. Who uses such a queue waits for ever.
+elect() {
+    rabbit "$bin/rabbitmqctl" -q eval '[ra:trigger_election({Name, node()}) || Q <- rabbit_amqqueue:list(),
+        {Name, _} <- [amqqueue:get_pid(Q)], ra_leaderboard:lookup_leader(Name) =:= undefined].' >"$folder/elect.log"
+}
+
 case $command in
 start)
     need rabbitmq-server "$bin/rabbitmq-server"
@@ -86,6 +93,7 @@ start)
     own_key rabbitmq "$folder"
     echo rabbitmq >"$folder/service"
     configuration
+    test -d "$folder/mnesia" && again=yes || again=
     name_service
     # Each virtual host holds files open, and short of them the broker stands still without a word: `runuser` has put the
     # limit back to 1024.
@@ -96,6 +104,7 @@ start)
         RUNNING_UNDER_SYSTEMD=true RABBITMQ_SERVER_START_ARGS="+B i" exec "$0"' "$bin/rabbitmq-server"
     # Both ports accept before they serve; the management's answers come last.
     until_serves $! "$folder/server.log" python3 "$here/serves.py" "$(cat "$folder/port")" "$(cat "$folder/management-port")"
+    test -z "$again" || elect
     echo "CHIFFON_TEST_AMQP_URL=amqp://guest:guest@127.0.0.1:$(cat "$folder/port")"
     echo "CHIFFON_TEST_AMQP_MANAGEMENT_URL=http://guest:guest@127.0.0.1:$(cat "$folder/management-port")"
     if [ -f "$folder/cert.pem" ]; then

@@ -60,6 +60,32 @@ fn r2_a_run_outlives_the_brokers_patience_with_a_delivery() {
     }
 }
 
+/// Some versions of RabbitMQ leave a queue in that state after a crash.
+#[test]
+fn r5_a_queue_that_does_not_answer_is_named_and_no_line_is_left_behind() {
+    let broker = Service::rabbitmq(&[]);
+    let bed = Bed::new();
+    let place = bed.join_broker_of(&broker);
+    let mut up = bed.up();
+    bed.enrol("one");
+    bed.push_request("journal", "Deploy the journal");
+    up.wait_for("journal: proposed");
+    let queue = format!("whereis('{}_work.v1.one')", place.vhost);
+    broker.does(&["ctl", "eval", &format!("sys:suspend({queue}).")]);
+    let mut agent = chiffon_tests::Background::start(bed.agent_command("one", &["up"]));
+    agent.wait_for("error: the queue work.v1.one of the broker at ");
+    broker.does(&["ctl", "eval", &format!("sys:resume({queue}).")]);
+    agent.wait_for("ready");
+    bed.approve("journal", Merge::Commit);
+    up.wait_for("journal: succeeded");
+    let lines = || broker.does(&["ctl", "list_connections", "client_properties"]).matches("chiffon-agent one").count();
+    bed.wait_until("one line is left", || lines() == 1);
+    for program in [agent, up] {
+        program.signal("TERM");
+        assert_eq!(program.end(), 0);
+    }
+}
+
 #[test]
 fn r4_a_silent_agent_loses_its_attempt_and_its_late_result_counts() {
     let broker = Service::rabbitmq(&[]);

@@ -25,6 +25,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How long the beginning of a session may take, declarations included.
 const BEGIN_WITHIN: Duration = Duration::from_secs(15);
 
+/// How long a queue may take to begin to hand out what it holds: less than the beginning, to know which one it was.
+const QUEUE_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long the broker is given to take leave.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// A session that held this long was a good one: after it the pauses begin anew.
 const GOOD_AFTER: Duration = Duration::from_secs(10);
 
@@ -120,10 +126,7 @@ pub(super) async fn supervise(shared: Arc<Shared>) {
     loop {
         number += 1;
         let begun = Instant::now();
-        let reason = tokio::select! {
-            reason = one(&shared, number) => reason,
-            _ = closed.wait_for(|closed| *closed) => return,
-        };
+        let Some(reason) = one(&shared, number).await else { return };
         shared.live.send_replace(None);
         shared.in_trouble(reason);
         pause = if begun.elapsed() > GOOD_AFTER { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
@@ -134,14 +137,41 @@ pub(super) async fn supervise(shared: Arc<Shared>) {
     }
 }
 
-/// One session from its beginning to its end; why it ended, in words.
-async fn one(shared: &Shared, number: u64) -> String {
-    match tokio::time::timeout(BEGIN_WITHIN, begin(shared, number)).await {
-        // It accepts, and then says nothing.
-        Err(_) => format!("the broker at {} does not answer in {} s", shared.server, BEGIN_WITHIN.as_secs()),
-        Ok(Err(reason)) => reason,
-        Ok(Ok(session)) => session.last(shared).await,
-    }
+/// One session from its beginning to its end; why it ended, in words, where it was not the bus that was closed.
+async fn one(shared: &Shared, number: u64) -> Option<String> {
+    let server = &shared.server;
+    let mut closed = shared.closed.subscribe();
+    // It accepts, and then says nothing.
+    let late = || format!("the broker at {server} does not answer in {} s", BEGIN_WITHIN.as_secs());
+    let who = match &shared.end {
+        End::Hub => "chiffon".to_owned(),
+        End::Agent(agent) => format!("chiffon-agent {agent}"),
+    };
+    let connected = tokio::select! {
+        connected = tokio::time::timeout(BEGIN_WITHIN, connect(server, &who)) => connected,
+        _ = closed.wait_for(|closed| *closed) => return None,
+    };
+    let connection = match connected.unwrap_or_else(|_| Err(late())) {
+        Err(reason) => return Some(reason),
+        Ok(connection) => connection,
+    };
+    let used = async {
+        let begun = tokio::time::timeout(BEGIN_WITHIN, begin(shared, &connection)).await;
+        match begun.unwrap_or_else(|_| Err(late())) {
+            Err(reason) => reason,
+            Ok((live, deliveries)) => {
+                shared.inbox.begin(number);
+                Session { number, connection: &connection, live, deliveries }.last(shared).await
+            }
+        }
+    };
+    let reason = tokio::select! {
+        reason = used => Some(reason),
+        _ = closed.wait_for(|closed| *closed) => None,
+    };
+    // Left open it would take messages, as soon as the broker gives it some, and nobody would read them.
+    let _ = tokio::time::timeout(FAREWELL, connection.close(200, "it begins anew".into())).await;
+    reason
 }
 
 /// Connects once and hangs up; what is wrong, in words.
@@ -164,9 +194,9 @@ async fn connect(server: &Server, who: &str) -> Result<Connection, String> {
         .map_err(|error| trouble::connecting(server, &error))
 }
 
-struct Session {
+struct Session<'a> {
     number: u64,
-    connection: Connection,
+    connection: &'a Connection,
     live: Arc<Live>,
     deliveries: Deliveries,
 }
@@ -174,13 +204,9 @@ struct Session {
 /// What arrives, from each queue; `None` where the broker ended one of them.
 type Deliveries = BoxStream<'static, Option<lapin::Result<lapin::message::Delivery>>>;
 
-async fn begin(shared: &Shared, number: u64) -> Result<Session, String> {
+/// Declares what there has to be, and begins to take.
+async fn begin(shared: &Shared, connection: &Connection) -> Result<(Arc<Live>, Deliveries), String> {
     let server = &shared.server;
-    let who = match &shared.end {
-        End::Hub => "chiffon".to_owned(),
-        End::Agent(agent) => format!("chiffon-agent {agent}"),
-    };
-    let connection = connect(server, &who).await?;
     let declare = async {
         let (control, publish) = (connection.create_channel().await?, connection.create_channel().await?);
         publish.confirm_select(ConfirmSelectOptions::default()).await?;
@@ -198,21 +224,23 @@ async fn begin(shared: &Shared, number: u64) -> Result<Session, String> {
         // A channel of its own, so that what is wrong with one thing does not end the others unseen.
         let consume = connection.create_channel().await?;
         consume.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
-        shared.inbox.begin(number);
-        let mut deliveries: Deliveries = stream::empty().boxed();
-        for queue in queues {
-            let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
-            let consumer = consume.basic_consume(short(&queue), short(""), options, arguments).await?;
-            let ended = stream::once(std::future::ready(None));
-            deliveries = stream::select(deliveries, consumer.map(Some).chain(ended)).boxed();
-        }
-        Ok((Arc::new(Live { publish, control }), deliveries))
+        Ok((Arc::new(Live { publish, control }), consume, queues))
     };
-    let (live, deliveries) = declare.await.map_err(|error: lapin::Error| trouble::declaring(server, &error))?;
-    Ok(Session { number, connection, live, deliveries })
+    let failed = |error: lapin::Error| trouble::declaring(server, &error);
+    let (live, consume, queues) = declare.await.map_err(failed)?;
+    let mut deliveries: Deliveries = stream::empty().boxed();
+    for queue in queues {
+        let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+        let consuming = consume.basic_consume(short(&queue), short(""), options, arguments);
+        let consumer = tokio::time::timeout(QUEUE_WITHIN, consuming).await;
+        let consumer = consumer.map_err(|_| trouble::mute(server, &queue))?.map_err(failed)?;
+        let ended = stream::once(std::future::ready(None));
+        deliveries = stream::select(deliveries, consumer.map(Some).chain(ended)).boxed();
+    }
+    Ok((live, deliveries))
 }
 
-impl Session {
+impl Session<'_> {
     /// Hands on what arrives until the line breaks; why it did.
     async fn last(mut self, shared: &Shared) -> String {
         let mut events = std::pin::pin!(self.connection.events_listener());

@@ -80,6 +80,14 @@ pub(super) fn declaring(server: &Server, error: &Error) -> String {
     }
 }
 
+/// A queue that is there and does not answer.
+pub(super) fn mute(server: &Server, queue: &str) -> String {
+    format!(
+        "the queue {queue} of the broker at {server} does not answer: it may have no leader since the broker crashed, see \
+         \"A queue without a leader\" in docs/operations.md"
+    )
+}
+
 /// Why a session ended.
 pub(super) fn broken(server: &Server, error: &Error) -> String {
     match said(error) {
