@@ -4,6 +4,8 @@ SHELL := /bin/sh
 CARGO ?= cargo
 ENVS := .venv
 TEST_FEATURES := --features chiffon-schemas/crash-points
+# Most of a test is waiting for others: processes, a broker, Ansible.
+TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 
 .PHONY: help demo test check fmt lint gen evals bench crash fuzz mutants clean-venv
 
@@ -16,7 +18,7 @@ demo: $(ENVS)/ansible-2.19/.ready ## Follow one sentence from a push to a record
 
 test: $(ENVS)/ansible-2.19/.ready $(ENVS)/ansible-2.14/.ready $(ENVS)/protocol/.ready ## Run every test
 	$(CARGO) build --workspace $(TEST_FEATURES)
-	sh tests/tools/services.sh $(CARGO) test --workspace $(TEST_FEATURES)
+	RUST_TEST_THREADS=$(TEST_THREADS) sh tests/tools/services.sh $(CARGO) test --workspace $(TEST_FEATURES)
 
 check: fmt lint ## Formatting, lints and generated files
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use chiffon_link::amqp::management::{Management, agent_url};
 use chiffon_link::amqp::{AmqpHub, Server, Settings};
-use chiffon_link::{Hub, Limits, LocalHub, Signer, read_secret, write_secret};
+use chiffon_link::{Hub, Limits, LocalHub, Signer, read_secret, write_first_secret};
 use chiffon_schemas::{AmqpSpec, Name};
 
 use crate::config::Config;
@@ -90,8 +90,12 @@ pub fn signer(home: &Home) -> Result<Signer> {
         return Ok(signer);
     }
     let signer = Signer::generate().context("making the key that orders are signed with")?;
-    write_secret(&home.signing_key(), &signer.secret()).context("keeping the key that orders are signed with")?;
-    Ok(signer)
+    let keep = || "keeping the key that orders are signed with";
+    if write_first_secret(&home.signing_key(), &signer.secret()).with_context(keep)? {
+        return Ok(signer);
+    }
+    // Another process made one at the same time: agents are told one key.
+    known_signer(home)?.with_context(keep)
 }
 
 /// What the reconciler signs with, where it was made.

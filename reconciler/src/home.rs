@@ -1,5 +1,6 @@
 //! The folder that `chiffon init` makes, and how a command finds it.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -84,8 +85,24 @@ impl Home {
             return Ok(text.trim().to_owned());
         }
         let id = crate::environment::run_id().to_string();
-        std::fs::write(&path, format!("{id}\n")).with_context(|| format!("writing {}", path.display()))?;
-        Ok(id)
+        let written = || -> std::io::Result<bool> {
+            let mut file = tempfile::NamedTempFile::new_in(self.state())?;
+            file.write_all(format!("{id}\n").as_bytes())?;
+            file.as_file().sync_all()?;
+            match file.persist_noclobber(&path) {
+                Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+                kept => kept.map(|_| true).map_err(|error| error.error),
+            }
+        };
+        if written().with_context(|| format!("writing {}", path.display()))? {
+            return Ok(id);
+        }
+        // Another process of this home was first.
+        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        match text.trim() {
+            "" => bail!("{} is empty: remove it", path.display()),
+            id => Ok(id.to_owned()),
+        }
     }
 
     /// The mirror of the infra repository.

@@ -1,8 +1,10 @@
 //! Files that hold a secret: one line that nobody but their owner reads.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
 
 /// More than any password or key.
 const MAX_BYTES: u64 = 4096;
@@ -55,22 +57,30 @@ pub fn read_secret(path: &Path) -> Result<String, SecretError> {
 /// # Errors
 /// The file can't be written.
 pub fn write_secret(path: &Path, secret: &str) -> Result<(), SecretError> {
-    let failed = |source| SecretError::Write { path: path.to_owned(), source };
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let new = PathBuf::from(name);
-    // What a life before left behind may be somebody else's to read.
-    match std::fs::remove_file(&new) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
+    let written = beside(path, secret).and_then(|file| file.persist(path).map_err(|error| error.error));
+    written.map(drop).map_err(|source| SecretError::Write { path: path.to_owned(), source })
+}
+
+/// Writes a secret as [`write_secret`] does, but only where there is no file yet: false where somebody was first.
+///
+/// # Errors
+/// The file can't be written.
+pub fn write_first_secret(path: &Path, secret: &str) -> Result<bool, SecretError> {
+    let written = beside(path, secret).and_then(|file| file.persist_noclobber(path).map_err(|error| error.error));
+    match written {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+        Err(source) => Err(SecretError::Write { path: path.to_owned(), source }),
     }
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&new).map_err(failed)?;
-    file.write_all(format!("{secret}\n").as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-    std::fs::rename(&new, path).map_err(failed)
+}
+
+/// A secret in a file that only its owner reads, under a name that nobody else has, in the same folder.
+fn beside(path: &Path, secret: &str) -> std::io::Result<NamedTempFile> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(".secret-").tempfile_in(folder)?;
+    file.write_all(format!("{secret}\n").as_bytes())?;
+    file.as_file().sync_all()?;
+    Ok(file)
 }
 
 #[cfg(unix)]
@@ -101,6 +111,21 @@ mod tests {
         write_secret(&path, "a secret").unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(read_secret(&path).unwrap(), "a secret");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn of_many_who_make_a_secret_at_the_same_time_one_is_first_and_all_read_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("signing-key");
+        let make =
+            |number: usize| (write_first_secret(&path, &number.to_string()).unwrap(), read_secret(&path).unwrap());
+        let made: Vec<(bool, String)> = std::thread::scope(|scope| {
+            let makers: Vec<_> = (0..16).map(|number| scope.spawn(move || make(number))).collect();
+            makers.into_iter().map(|maker| maker.join().unwrap()).collect()
+        });
+        assert_eq!(made.iter().filter(|(first, _)| *first).count(), 1);
+        assert!(made.iter().all(|(_, secret)| *secret == made[0].1), "{made:?}");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

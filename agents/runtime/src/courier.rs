@@ -12,6 +12,9 @@ use tokio::time::Instant;
 use crate::Settings;
 use crate::spool::{FIRST_SEQ, Spool, SpoolReader};
 
+/// Stands for a piece of the log that is damaged. It is the first piece, or looks like a repeat of it, which changes nothing.
+const MISSING_CHUNK: u64 = 0;
+
 /// The last report of an attempt, once there is one.
 #[derive(Debug, Clone)]
 pub(crate) struct Last {
@@ -170,7 +173,19 @@ impl Courier {
             if seen >= next && !self.repeat {
                 self.rewind(seen + 1);
             }
-            if let Some(body) = self.body() {
+            let body = match self.body() {
+                Ok(body) => body,
+                // Short of file descriptors, perhaps; it is read again.
+                Err(error) => {
+                    tracing::error!(attempt = %self.key, seq = self.next, %error, "the waiting reports can't be read");
+                    tokio::time::sleep(self.voice.retry).await;
+                    if self.confirmed.has_changed().is_err() {
+                        return;
+                    }
+                    continue;
+                }
+            };
+            if let Some(body) = body {
                 let is_end = matches!(body, ReportBody::Over(_));
                 let report = Report { key: self.key.clone(), fence: self.fence, seq: self.next, body };
                 self.voice.say(AgentMessage::Report(report)).await;
@@ -213,30 +228,33 @@ impl Courier {
     }
 
     /// What the next report says, if there is one.
-    fn body(&mut self) -> Option<ReportBody> {
-        if let Some(last) = self.last.borrow().as_ref()
-            && last.seq == self.next
-        {
-            return Some(ReportBody::Over(last.outcome.clone()));
+    fn body(&mut self) -> std::io::Result<Option<ReportBody>> {
+        let last = self.last.borrow().as_ref().map(|last| last.seq);
+        if let Some(last) = self.last.borrow().as_ref().filter(|last| last.seq == self.next) {
+            return Ok(Some(ReportBody::Over(last.outcome.clone())));
         }
-        let spool = self.spool.as_ref()?;
+        let Some(spool) = &self.spool else { return Ok(None) };
         if self.next < FIRST_SEQ {
-            return Some(ReportBody::Started {});
+            return Ok(Some(ReportBody::Started {}));
         }
         if self.next >= spool.next_seq() {
-            return None;
+            // The end, which is in the journal, was counted after what a power cut took.
+            return Ok(last.filter(|last| self.next < *last).map(|_| self.missing()));
         }
-        if self.reader.is_none() {
-            self.reader = spool.reader(self.next).ok();
-        }
-        match self.reader.as_mut()?.next() {
-            Ok(Some(body)) => Some(body),
-            Ok(None) | Err(_) => {
-                tracing::error!(attempt = %self.key, seq = self.next, "a waiting report can't be read");
-                self.reader = None;
-                None
-            }
-        }
+        let mut reader = match self.reader.take() {
+            Some(reader) => reader,
+            None => spool.reader(self.next)?,
+        };
+        let Some(body) = reader.next()? else { return Ok(Some(self.missing())) };
+        self.reader = Some(reader);
+        Ok(Some(body))
+    }
+
+    /// In the place of a report that is damaged or gone: the end has to come after something. That the log is not whole the
+    /// digest in the end says.
+    fn missing(&self) -> ReportBody {
+        tracing::error!(attempt = %self.key, seq = self.next, "a waiting report is damaged; what comes after it is sent");
+        ReportBody::Log { chunk: MISSING_CHUNK, text: String::new() }
     }
 }
 

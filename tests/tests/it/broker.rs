@@ -89,6 +89,27 @@ fn a_token_is_good_until_its_enrolment_is_done() {
 }
 
 #[test]
+fn s12_who_came_in_with_rotated_credentials_goes_out_and_stays_out() {
+    let bed = Bed::new();
+    bed.join_broker();
+    let up = bed.up();
+    bed.enrol("nas01");
+    let mut agent = bed.start_agent("nas01");
+    let rotated = bed.chiffon(&["agent", "rotate", "nas01", "--json"]).ends(0).json();
+    agent.wait_for("does not take the user");
+    agent.signal("TERM");
+    assert_eq!(agent.end(), 0);
+    let said = bed.agent("nas01", &["doctor"]).ends(3).out;
+    assert!(said.contains("wrong name or password"), "{said}");
+    bed.enrol_with("nas01", rotated["url"].as_str().unwrap(), rotated["token"].as_str().unwrap()).ends(0);
+    let agent = bed.start_agent("nas01");
+    for program in [agent, up] {
+        program.signal("TERM");
+        assert_eq!(program.end(), 0);
+    }
+}
+
+#[test]
 fn what_an_agent_would_refuse_is_refused_when_it_is_invited() {
     let bed = Bed::new();
     bed.join_broker();

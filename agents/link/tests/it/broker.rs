@@ -277,6 +277,12 @@ async fn what_is_wrong_with_a_broker_is_said_in_a_line() {
     channel.queue_declare("reports.v1".into(), options, FieldTable::default()).await.unwrap();
     let hub = |server| AmqpHub::new(server, settings(), signer(), BTreeSet::new());
     says(hub(broker.server(&vhost)), "rabbitmqctl delete_queue").await;
+    let vhost = broker.vhost().await;
+    let connection = broker.connect(&broker.user, &broker.password, &vhost).await;
+    let channel = connection.create_channel().await.unwrap();
+    channel.queue_declare("work.v1.one".into(), options, FieldTable::default()).await.unwrap();
+    let with_one = AmqpHub::new(broker.server(&vhost), settings(), signer(), BTreeSet::from([name("one")]));
+    says(with_one, "'work.v1.one'").await;
     says(hub(broker.server_as(&broker.user, "wrong", &vhost)), "wrong name or password").await;
     says(hub(broker.server("no-such-host")), "chiffon broker setup").await;
     let nobody = chiffon_link::amqp::Server::new("amqp://c@127.0.0.1:9/x", "", None, false).unwrap();

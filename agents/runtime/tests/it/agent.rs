@@ -267,6 +267,27 @@ async fn r1_reports_that_were_not_stored_are_replayed_by_the_next_life() {
     assert_eq!(world.reports, first_time);
 }
 
+/// Reports are not synced one by one: a power cut may take those whose end is in the journal, or damage one.
+#[tokio::test]
+async fn r3_an_end_is_reported_also_where_reports_before_it_are_gone_or_damaged() {
+    for damage in [b"".as_slice(), b"{\"seq\":2,\"body\":{\"type\":\"log\",\"chu\0\0\0\0\0\0\n"] {
+        let mut world = World::new(Doing::AtOnce);
+        world.start().await;
+        let key = key(1);
+        world.begin(&key, 1).await;
+        let (last, outcome) = world.over(&key).await;
+        world.kill().await;
+        let spool = std::fs::read_dir(world.settings.journal.join("spool")).unwrap().next().unwrap().unwrap().path();
+        assert!(std::fs::metadata(&spool).unwrap().len() > 0);
+        std::fs::write(&spool, damage).unwrap();
+        world.reports.clear();
+        world.start().await;
+        assert_eq!(world.over(&key).await, (last.clone(), outcome));
+        let seqs: Vec<u64> = world.reports.iter().map(|report| report.seq).collect();
+        assert_eq!(seqs, (1..=last.seq).collect::<Vec<_>>(), "no number is left out");
+    }
+}
+
 #[tokio::test]
 async fn reports_are_sent_again_until_they_are_stored() {
     let mut world = World::new(Doing::AtOnce);
