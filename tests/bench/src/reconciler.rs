@@ -242,7 +242,11 @@ impl Reconciler {
         outcome: Option<Box<chiffon_schemas::Outcome>>,
     ) -> Result<()> {
         let change = Change::Moved { key: key.clone(), from, to, fence: Some(fence), boot: None, outcome };
-        self.apply(change, &[], &[]).await
+        match self.apply(change, &[], &[]).await {
+            // A report that came again changes nothing.
+            Err(error) if matches!(error.downcast_ref(), Some(chiffon_store::Error::Conflict { .. })) => Ok(()),
+            done => done,
+        }
     }
 
     async fn attempt(&self, key: &AttemptKey) -> Result<Attempt> {

@@ -23,6 +23,13 @@ impl Reconciler {
                 let change = Change::Ordered { name, key, round: run.round, hosts, agent: agent.clone() };
                 self.apply(change, &[], &[(agent, ToAgent::Order(Box::new(order)))]).await
             }
+            // What waited long for its claim is said again.
+            Action::Reorder { step, attempt: number, from, agent } => {
+                let attempt = run.attempts.iter().find(|attempt| attempt.number == number).context("an attempt")?;
+                let order = order_of(run, &step, number, &attempt.hosts)?;
+                let change = Change::Reordered { key: order.key.clone(), from, agent: agent.clone() };
+                self.apply(change, &[], &[(agent, ToAgent::Order(Box::new(order)))]).await
+            }
             Action::Grant { step, attempt } => self.grant(facts, run, &step, attempt).await,
             Action::Finish { state } => self.finish(facts, run, state).await,
             other => bail!("{}: {other:?} was not to come", facts.name),
