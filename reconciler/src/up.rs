@@ -506,21 +506,32 @@ impl Loop<'_> {
                 self.exit = Exit::Done;
                 self.say_troubles(tick.troubles);
                 self.say_parked(&tick.parked);
-                let states = self.driver.states().await?;
-                self.watched.states(states);
-                self.reporter.states(states);
-                self.unread = self.driver.refused_files().await?;
-                self.reporter.files(&self.unread);
-                Ok(tick.look_again)
+                match self.show().await {
+                    Ok(()) => Ok(tick.look_again),
+                    Err(error) => Ok(self.look_soon(&error)),
+                }
             }
             Err(crate::driver::Error::Store(chiffon_store::Error::Deposed)) => {
                 bail!("another reconciler has taken over: this one changes nothing any more")
             }
-            Err(error) => {
-                self.complain(&error);
-                Ok(Some(environment::now().plus_secs(5)))
-            }
+            Err(error) => Ok(self.look_soon(&error)),
         }
+    }
+
+    /// Shows what is so by now.
+    async fn show(&mut self) -> Result<(), crate::driver::Error> {
+        let states = self.driver.states().await?;
+        self.watched.states(states);
+        self.reporter.states(states);
+        self.unread = self.driver.refused_files().await?;
+        self.reporter.files(&self.unread);
+        Ok(())
+    }
+
+    /// Says what failed; when to look again.
+    fn look_soon(&mut self, error: &crate::driver::Error) -> Option<Timestamp> {
+        self.complain(error);
+        Some(environment::now().plus_secs(5))
     }
 
     /// Says of each request once what is in its way.
@@ -619,6 +630,10 @@ impl Loop<'_> {
             return Ok(false);
         }
         if self.stop != Stop::No || self.last_error.is_some() {
+            return Ok(true);
+        }
+        if let Err(error) = self.driver.states().await.map(drop) {
+            self.complain(&error);
             return Ok(true);
         }
         let states = self.driver.states().await?;

@@ -45,8 +45,8 @@ pub const CRASH_POINTS: &[&str] = &[
 #[inline(always)]
 pub fn crash_point(_name: &str) {}
 
-/// Kills this process with SIGKILL where `CHIFFON_CRASH_AT` names this point (`name` or `name:2` for the second time),
-/// stops it with SIGSTOP where `CHIFFON_STOP_AT` does, and appends each reached name to the file `CHIFFON_CRASH_LOG`.
+/// Kills this process with SIGKILL where `CHIFFON_CRASH_AT` names this point (`name`, or `name:2` for the second time; `any`
+/// names them all), stops it with SIGSTOP where `CHIFFON_STOP_AT` does, and appends each reached name to the file `CHIFFON_CRASH_LOG`.
 #[cfg(feature = "crash-points")]
 #[expect(clippy::disallowed_methods, reason = "the one place of tests that reads the environment in production code")]
 pub fn crash_point(name: &str) {
@@ -63,7 +63,8 @@ pub fn crash_point(name: &str) {
     for (variable, signal) in [("CHIFFON_CRASH_AT", Signal::KILL), ("CHIFFON_STOP_AT", Signal::STOP)] {
         let Ok(wanted) = std::env::var(variable) else { continue };
         let (point, time) = wanted.split_once(':').unwrap_or((&wanted, "1"));
-        if point == name && REACHED.fetch_add(1, Ordering::SeqCst) + 1 == time.parse().unwrap_or(1) {
+        if (point == name || point == "any") && REACHED.fetch_add(1, Ordering::SeqCst) + 1 == time.parse().unwrap_or(1)
+        {
             let _ = kill_process(getpid(), signal);
         }
     }

@@ -350,7 +350,11 @@ impl Driver {
             return Ok(());
         }
         let reason = events::one_line(reason);
-        let summary = format!("{}: {} declined {}: {reason}", facts.name, attempt.agent, attempt.step);
+        // A grant that was lost with a broker, or came after a later one, is below what the agent has seen by then (R11). One
+        // more order brings a new fence; what declines that as well has to be looked at.
+        let again = attempt.state == AttemptState::Granted && !run.cancel && self.declined.insert(key.clone());
+        let more = if again { "; nothing was started, and it is ordered once more" } else { "" };
+        let summary = format!("{}: {} declined {}: {reason}{more}", facts.name, attempt.agent, attempt.step);
         let event = events::about_run(
             &facts,
             &run,
@@ -359,6 +363,11 @@ impl Driver {
             json!({ "key": key, "reason": reason }),
             environment::now(),
         );
+        if again {
+            self.apply(moved(key, AttemptState::Granted, AttemptState::Lost), &[event]).await?;
+            self.apply(moved(key, AttemptState::Lost, AttemptState::Ordered), &[]).await?;
+            return self.order_again(agent).await;
+        }
         let outcome = declined(reason);
         let change = Change::Moved {
             key: key.clone(),

@@ -138,8 +138,9 @@ impl Driver {
     /// The store or the repository failed.
     pub async fn states(&mut self) -> Result<&BTreeMap<Name, (State, String)>, Error> {
         if self.states.is_none() {
+            let names = self.store.names(self.repository, false).await?;
             self.states = Some(BTreeMap::new());
-            for name in self.store.names(self.repository, false).await? {
+            for name in names {
                 match self.look_at(&name).await {
                     Ok(Some((facts, world))) => self.remember_state(&facts, &world),
                     Ok(None) => {}

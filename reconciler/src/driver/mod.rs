@@ -115,6 +115,8 @@ pub struct Driver {
     deaf: BTreeMap<Name, Timestamp>,
     /// Lives of agents that another one followed.
     superseded: BTreeSet<(Name, BootId)>,
+    /// Attempts whose grant was declined, and that were ordered once more.
+    declined: BTreeSet<AttemptKey>,
     /// Stale fences of which it is recorded that a report under them was refused.
     refused: BTreeSet<(AttemptKey, Fence)>,
     /// Messages that the bus took since the last tick.
@@ -182,6 +184,7 @@ impl Driver {
             unreached: BTreeMap::new(),
             deaf: BTreeMap::new(),
             superseded: BTreeSet::new(),
+            declined: BTreeSet::new(),
             refused: BTreeSet::new(),
             sent: 0,
             recorder: Recorder::nobody(),

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 
 use chiffon_tests::{Background, Bed, Merge};
+use serde_json::{Value, json};
 
 /// Puts other text into the home's configuration; what it was.
 #[track_caller]
@@ -88,6 +89,40 @@ fn a_token_is_good_until_its_enrolment_is_done() {
     bed.agent("nas01", &["doctor"]).ends(0);
 }
 
+/// It may have been overtaken by a later one on its way, and be below what the agent has seen.
+#[test]
+fn r4_a_grant_that_is_declined_is_given_once_more_and_then_has_to_be_looked_at() {
+    let bed = Bed::new();
+    bed.join_broker();
+    let mut up = bed.up();
+    bed.enrol("one");
+    let boot = "01J00000000000000000000001";
+    let say = |message: Value| bed.say_as("one", &json!({ "agent": "one", "boot": boot, "message": message }));
+    say(json!({ "type": "hello", "kind": "infra", "ansible_core": "2.19.14" }));
+    bed.push_request("journal", "Deploy the journal");
+    up.wait_for("journal: proposed");
+    bed.approve("journal", Merge::Commit);
+    up.wait_for("journal: queued");
+    let run = bed.status("journal")["run"].clone();
+    let step = &run["attempts"][0]["step"];
+    let key = json!({ "run": run["id"], "plan": run["plan"], "mode": "apply", "step": step, "attempt": 1 });
+    let is = |state: &str| bed.status("journal")["run"]["attempts"][0]["state"] == state;
+    let decline = || say(json!({ "type": "decline", "key": key, "reason": "the fence 1.1 is stale: 1.2 was seen" }));
+    say(json!({ "type": "claim", "key": key }));
+    bed.wait_until("it is granted", || is("granted"));
+    let fence = bed.status("journal")["run"]["attempts"][0]["fence"].clone();
+    decline();
+    bed.wait_until("it is ordered once more", || is("ordered"));
+    say(json!({ "type": "claim", "key": key }));
+    bed.wait_until("it is granted once more", || is("granted"));
+    assert_ne!(bed.status("journal")["run"]["attempts"][0]["fence"], fence, "under a new fence");
+    decline();
+    up.wait_for("journal: failed: the agent declined the order: the fence 1.1 is stale");
+    assert_eq!(bed.count("order-declined"), 2);
+    up.signal("TERM");
+    assert_eq!(up.end(), 0);
+}
+
 #[test]
 fn s12_who_came_in_with_rotated_credentials_goes_out_and_stays_out() {
     let bed = Bed::new();
@@ -96,7 +131,7 @@ fn s12_who_came_in_with_rotated_credentials_goes_out_and_stays_out() {
     bed.enrol("nas01");
     let mut agent = bed.start_agent("nas01");
     let rotated = bed.chiffon(&["agent", "rotate", "nas01", "--json"]).ends(0).json();
-    agent.wait_for("does not take the user");
+    agent.wait_for_part("does not take the user");
     agent.signal("TERM");
     assert_eq!(agent.end(), 0);
     let said = bed.agent("nas01", &["doctor"]).ends(3).out;
@@ -117,7 +152,7 @@ fn what_an_agent_would_refuse_is_refused_when_it_is_invited() {
         replace(&bed, "    management:\n", "    for_agents: {amqp_url: 'amqp://broker.lan/v'}\n    management:\n");
     let said = bed.chiffon(&["agent", "invite", "nas01"]).ends(1).err;
     assert!(said.contains("`bus.for_agents.amqp_url`") && said.contains("in the clear"), "{said}");
-    assert_eq!(bed.chiffon(&["agent", "list", "--json"]).ends(0).json()["agents"], serde_json::json!([]));
+    assert_eq!(bed.chiffon(&["agent", "list", "--json"]).ends(0).json()["agents"], json!([]));
     let said = bed.chiffon(&["doctor"]).ends(3).out;
     assert!(said.contains("FAIL line from agents to the broker: `bus.for_agents.amqp_url`"), "{said}");
     replace(&bed, "password_file: broker-password", "password_file: broker-password\n      insecure_tls: true");
