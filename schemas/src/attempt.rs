@@ -66,7 +66,7 @@ impl AttemptState {
         match self {
             Ordered => matches!(next, Claimed | Failed | Cancelled),
             Claimed => matches!(next, Granted | Ordered | Failed | Cancelled),
-            Granted => matches!(next, Started | Failed | Cancelled | Lost),
+            Granted => matches!(next, Started | Ordered | Failed | Cancelled | Lost),
             Started => matches!(next, Succeeded | Failed | Cancelled | Lost),
             Lost => matches!(next, Ordered | Succeeded | Failed | Cancelled),
             Succeeded | Failed | Cancelled => false,

@@ -147,6 +147,9 @@ pub enum AgentMessage {
         key: AttemptKey,
         /// Why, in words: a refused check of git, say.
         reason: String,
+        /// The fence of the grant that is declined, where it is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fence: Option<Fence>,
     },
     /// A task ended on a host. For those who watch: never numbered, stored or sent again, and never part of a verdict.
     Progress {

@@ -92,7 +92,7 @@ class Agent:
     def say(self, exchange="reports", **message):
         said = {"v": 1, "message": {"agent": self.args.agent, "boot": self.boot, "message": message}}
         self.publish(exchange, json.dumps(said).encode())
-    def decline(self, key, reason): self.say(type="decline", key=key, reason=reason)
+    def decline(self, key, reason, **grant): self.say(type="decline", key=key, reason=reason, **grant)
     def claim(self, attempt):
         if attempt["stage"] == "claimed" and not attempt["cancel"].is_set(): self.say(type="claim", key=attempt["key"])
     def report(self, attempt, again=False):
@@ -110,13 +110,13 @@ class Agent:
         self.channel.basic_ack(tag)
     def hear(self, kind, key, message, digest):
         attempt = self.journal.attempts.get(json.dumps(key, sort_keys=True), {"stage": None})
+        grant = {"fence": message["fence"]} if kind == "grant" else {}
         match kind, attempt["stage"]:
-            # There is nothing to check, and always room: an order is claimed at once.
             case "order", None: self.claim(self.journal.write(key, stage="claimed", digest=digest))
             case "order", "claimed": attempt["cancel"].clear() or self.claim(attempt)
             case "grant", _ if message["boot"] != self.boot: pass
-            case "grant" | "cancel", None: self.decline(key, "there is no such order")
-            case "grant", _ if message["order"] != attempt["digest"]: self.decline(key, "it is for another order")
+            case "grant" | "cancel", None: self.decline(key, "there is no such order", **grant)
+            case "grant", _ if message["order"] != attempt["digest"]: self.decline(key, "it is for another order", **grant)
             case "grant", "claimed": self.start(key, message["fence"], attempt)
             case "cancel", "claimed": attempt["cancel"].set() or self.decline(key, "cancelled before it was granted")
             case "cancel", "started": attempt["cancel"].set()
@@ -127,7 +127,7 @@ class Agent:
     def start(self, key, fence, attempt):
         highest = self.journal.highest or {**fence, "counter": -1}
         if fence["incarnation"] != highest["incarnation"] or fence["counter"] <= highest["counter"]:
-            return self.decline(key, f"the fence {fence} is not above {highest}")
+            return self.decline(key, f"the fence {fence} is not above {highest}", fence=fence)
         if attempt["cancel"].is_set(): return self.journal.write(key, fence=fence, **over("cancelled", ""))
         self.journal.write(key, stage="started", fence=fence, body={"type": "started"})
         threading.Thread(target=self.work, args=(key, attempt["cancel"]), daemon=True).start()

@@ -15,6 +15,9 @@ use crate::spool::{FIRST_SEQ, Spool, SpoolReader};
 /// Stands for a piece of the log that is damaged. It is the first piece, or looks like a repeat of it, which changes nothing.
 const MISSING_CHUNK: u64 = 0;
 
+/// After so many tries in a row to read it, a report is as good as gone.
+const MOST_FAILURES: u32 = 10;
+
 /// The last report of an attempt, once there is one.
 #[derive(Debug, Clone)]
 pub(crate) struct Last {
@@ -131,6 +134,10 @@ pub(crate) struct Courier {
     /// The next report is said although it is confirmed.
     repeat: bool,
     reader: Option<SpoolReader>,
+    /// A report was left out.
+    damaged: bool,
+    /// How often in a row the spool could not be read.
+    failures: u32,
 }
 
 impl Courier {
@@ -156,6 +163,8 @@ impl Courier {
             next: confirmed + 1,
             repeat: false,
             reader: None,
+            damaged: false,
+            failures: 0,
         };
         (courier, orders)
     }
@@ -178,6 +187,7 @@ impl Courier {
                 // Short of file descriptors, perhaps; it is read again.
                 Err(error) => {
                     tracing::error!(attempt = %self.key, seq = self.next, %error, "the waiting reports can't be read");
+                    self.failures += 1;
                     tokio::time::sleep(self.voice.retry).await;
                     if self.confirmed.has_changed().is_err() {
                         return;
@@ -185,6 +195,7 @@ impl Courier {
                     continue;
                 }
             };
+            self.failures = 0;
             if let Some(body) = body {
                 let is_end = matches!(body, ReportBody::Over(_));
                 let report = Report { key: self.key.clone(), fence: self.fence, seq: self.next, body };
@@ -231,15 +242,20 @@ impl Courier {
     fn body(&mut self) -> std::io::Result<Option<ReportBody>> {
         let last = self.last.borrow().as_ref().map(|last| last.seq);
         if let Some(last) = self.last.borrow().as_ref().filter(|last| last.seq == self.next) {
-            return Ok(Some(ReportBody::Over(last.outcome.clone())));
+            let mut outcome = last.outcome.clone();
+            outcome.log.incomplete |= self.damaged;
+            return Ok(Some(ReportBody::Over(outcome)));
         }
-        let Some(spool) = &self.spool else { return Ok(None) };
+        // The end, which is in the journal, is counted after reports that are gone.
+        let ends_later = last.is_some_and(|last| self.next < last);
         if self.next < FIRST_SEQ {
-            return Ok(Some(ReportBody::Started {}));
+            return Ok((self.spool.is_some() || ends_later).then_some(ReportBody::Started {}));
         }
-        if self.next >= spool.next_seq() {
-            // The end, which is in the journal, was counted after what a power cut took.
-            return Ok(last.filter(|last| self.next < *last).map(|_| self.missing()));
+        let Some(spool) = self.spool.as_ref().filter(|spool| self.next < spool.next_seq()) else {
+            return Ok(ends_later.then(|| self.missing()));
+        };
+        if self.failures >= MOST_FAILURES {
+            return Ok(Some(self.missing()));
         }
         let mut reader = match self.reader.take() {
             Some(reader) => reader,
@@ -250,10 +266,11 @@ impl Courier {
         Ok(Some(body))
     }
 
-    /// In the place of a report that is damaged or gone: the end has to come after something. That the log is not whole the
-    /// digest in the end says.
-    fn missing(&self) -> ReportBody {
-        tracing::error!(attempt = %self.key, seq = self.next, "a waiting report is damaged; what comes after it is sent");
+    /// In the place of a report that is damaged or gone: the end has to come after something, and says that the log is not
+    /// whole.
+    fn missing(&mut self) -> ReportBody {
+        tracing::error!(attempt = %self.key, seq = self.next, "a waiting report is damaged or gone, and left out");
+        self.damaged = true;
         ReportBody::Log { chunk: MISSING_CHUNK, text: String::new() }
     }
 }

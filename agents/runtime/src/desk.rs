@@ -11,7 +11,8 @@ use std::time::Duration;
 use chiffon_link::Link;
 use chiffon_schemas::crash::crash_point;
 use chiffon_schemas::{
-    AgentKind, AgentMessage, AttemptKey, Fence, Grant, Hello, Order, Outcome, Span, ToAgent, TraceParent, Verdict,
+    AgentKind, AgentMessage, AttemptKey, Fence, Grant, Hello, LogDigest, Order, Outcome, Span, ToAgent, TraceParent,
+    Verdict,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -178,7 +179,13 @@ impl Desk {
     fn decline(&self, key: AttemptKey, reason: impl Into<String>) {
         let reason = reason.into();
         tracing::info!(attempt = %key, reason, "declined");
-        self.say(AgentMessage::Decline { key, reason });
+        self.say(AgentMessage::Decline { key, reason, fence: None });
+    }
+
+    fn decline_grant(&self, key: AttemptKey, fence: Fence, reason: impl Into<String>) {
+        let reason = reason.into();
+        tracing::info!(attempt = %key, %fence, reason, "a grant is declined");
+        self.say(AgentMessage::Decline { key, reason, fence: Some(fence) });
     }
 
     /// Says that the agent lives, and asks again for grants that did not come.
@@ -204,10 +211,19 @@ impl Desk {
                 Stage::Claimed => self.say(AgentMessage::Claim { key }),
                 // Granted to an earlier life: only a new order can make use of it.
                 Stage::Granted { .. } | Stage::Started { .. } => {}
-                Stage::Over { fence, seq, outcome, started, .. } => {
-                    let spool = match started {
-                        true => Some(Arc::new(Spool::open(spool::path(self.folder(), &key, fence))?.0)),
-                        false => None,
+                Stage::Over { fence, seq, mut outcome, started, .. } => {
+                    let opened = started.then(|| Spool::open(spool::path(self.folder(), &key, fence)));
+                    let spool = match opened.transpose() {
+                        Ok(opened) => opened.map(|(spool, found)| {
+                            outcome.log.incomplete |= found != LogDigest { incomplete: false, ..outcome.log.clone() };
+                            Arc::new(spool)
+                        }),
+                        // The end counts all the same.
+                        Err(error) => {
+                            tracing::error!(attempt = %key, %error, "what it had to report besides its end is gone");
+                            outcome.log.incomplete = true;
+                            None
+                        }
                     };
                     self.carry(key, fence, spool, record.reported, Some(Last { seq, outcome }), None);
                 }
@@ -347,11 +363,11 @@ impl Desk {
             return Ok(());
         }
         let Some(record) = self.record(&key) else {
-            self.decline(key, "this agent's journal has no such order");
+            self.decline_grant(key, fence, "this agent's journal has no such order");
             return Ok(());
         };
         if record.order.digest() != order {
-            self.decline(key, "the grant is for another order than this agent's journal holds");
+            self.decline_grant(key, fence, "the grant is for another order than this agent's journal holds");
             return Ok(());
         }
         match record.stage {
@@ -366,7 +382,7 @@ impl Desk {
         }
         let admitted = self.journal().admits(fence);
         if let Err(reason) = admitted {
-            self.decline(key, reason);
+            self.decline_grant(key, fence, reason);
             return Ok(());
         }
         let granted = Entry::Granted { key: key.clone(), fence, boot };

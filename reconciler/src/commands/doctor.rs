@@ -181,7 +181,8 @@ async fn database(home: &Home, config: &Config) -> Check {
     let fix = match &config.spec.store.postgres {
         None => "free its disk, or restore it from a copy",
         Some(_) => {
-            "see that the server runs, takes this user and, with TLS, shows a certificate of an authority in `ca_file`, then mend `store.postgres` in chiffon.yaml"
+            "see that the server runs, takes this user and, with TLS, shows a certificate of an authority in `ca_file`, then \
+             mend `store.postgres` in chiffon.yaml"
         }
     };
     match crate::store::open(home, config).await {

@@ -44,7 +44,10 @@ pub async fn run(args: &cli::Log, desk: &Desk, output: &Output) -> Result<Exit> 
                 // A log that is empty needs a reason.
                 let cause = failure.filter(|_| after == 0);
                 let cause = cause.map_or(String::new(), |failure| format!(": nothing was printed: {}", failure.cause));
-                output.progress(&printable(&format!("{name}: {}{cause}", state.as_str())));
+                let outcomes = run.attempts.iter().filter_map(|attempt| attempt.outcome.as_ref());
+                let is_torn = outcomes.clone().any(|outcome| outcome.log.incomplete);
+                let torn = if is_torn { "; its log is not whole: an agent lost a part of it" } else { "" };
+                output.progress(&printable(&format!("{name}: {}{cause}{torn}", state.as_str())));
                 let ended_well = state == chiffon_schemas::RunState::Succeeded;
                 return Ok(if ended_well || !args.follow { Exit::Done } else { Exit::Attention });
             }

@@ -52,7 +52,7 @@ impl Driver {
     }
 
     /// One change with its events and messages. What was known of all requests may be otherwise afterwards.
-    async fn change(
+    pub(super) async fn change(
         &self,
         change: Change,
         events: &[chiffon_core::facts::Event],

@@ -163,7 +163,9 @@ impl Driver {
             AgentMessage::Hello(hello) => self.hello(agent, boot, hello).await.map(|()| true),
             AgentMessage::Heartbeat {} => self.heard(&agent, &boot).await.map(|()| false),
             AgentMessage::Claim { key } => self.claim(&agent, boot, key).await,
-            AgentMessage::Decline { key, reason } => self.decline(&agent, &boot, &key, &reason).await.map(|()| true),
+            AgentMessage::Decline { key, reason, fence } => {
+                self.decline(&agent, &boot, &key, &reason, fence).await.map(|()| true)
+            }
             AgentMessage::Progress { .. } => Ok(false),
             AgentMessage::Report(report) => self.report(&agent, report).await,
         }
@@ -334,9 +336,18 @@ impl Driver {
         self.relay().await
     }
 
-    async fn decline(&mut self, agent: &Name, boot: &BootId, key: &AttemptKey, reason: &str) -> Result<(), Error> {
+    async fn decline(
+        &mut self,
+        agent: &Name,
+        boot: &BootId,
+        key: &AttemptKey,
+        reason: &str,
+        fence: Option<chiffon_schemas::Fence>,
+    ) -> Result<(), Error> {
         let Some((facts, run, attempt)) = self.attempt(key).await? else { return Ok(()) };
         let may = match attempt.state {
+            // What declines a grant says nothing of any other one, nor of what came after it.
+            _ if fence.is_some() && fence != attempt.fence => false,
             AttemptState::Ordered => true,
             // A declined grant was never started, as the life that it was given to says itself.
             AttemptState::Claimed | AttemptState::Granted => attempt.boot.as_ref() == Some(boot),
@@ -352,8 +363,10 @@ impl Driver {
         let reason = events::one_line(reason);
         // A grant that was lost with a broker, or came after a later one, is below what the agent has seen by then (R11). One
         // more order brings a new fence; what declines that as well has to be looked at.
-        let again = attempt.state == AttemptState::Granted && !run.cancel && self.declined.insert(key.clone());
-        let more = if again { "; nothing was started, and it is ordered once more" } else { "" };
+        let again = attempt.state == AttemptState::Granted && fence.is_some() && !run.cancel;
+        let order = super::act::order_of(&run, &attempt.step, attempt.number, &attempt.hosts)
+            .filter(|_| again && !self.declined.contains(key));
+        let more = if order.is_some() { "; nothing was started, and it is ordered once more" } else { "" };
         let summary = format!("{}: {} declined {}: {reason}{more}", facts.name, attempt.agent, attempt.step);
         let event = events::about_run(
             &facts,
@@ -363,10 +376,12 @@ impl Driver {
             json!({ "key": key, "reason": reason }),
             environment::now(),
         );
-        if again {
-            self.apply(moved(key, AttemptState::Granted, AttemptState::Lost), &[event]).await?;
-            self.apply(moved(key, AttemptState::Lost, AttemptState::Ordered), &[]).await?;
-            return self.order_again(agent).await;
+        if let Some(order) = order {
+            let messages = [(agent.clone(), ToAgent::Order(Box::new(order)))];
+            let change = moved(key, AttemptState::Granted, AttemptState::Ordered);
+            self.change(change, &[event], &messages).await?;
+            self.declined.insert(key.clone());
+            return Ok(());
         }
         let outcome = declined(reason);
         let change = Change::Moved {

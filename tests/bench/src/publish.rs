@@ -57,7 +57,7 @@ pub async fn measure(options: Options) -> Result<Value> {
     let (mut ours, mut reports, mut raw) = (Vec::new(), Vec::new(), [const { Vec::new() }; 3]);
     let reason = "x".repeat(floor::BYTES - AROUND);
     let order = ToAgent::Refuse { key: key(), reason: reason.clone() };
-    let message = AgentMessage::Decline { key: key(), reason };
+    let message = AgentMessage::Decline { key: key(), reason, fence: None };
     let report = FromAgent { agent: agent.clone(), boot: new_boot(), message };
     for round in 0..=rounds {
         let mut rates = Vec::new();

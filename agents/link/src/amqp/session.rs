@@ -94,7 +94,7 @@ impl Shared {
 
     /// The session, where there is one that takes messages now.
     pub fn free(&self) -> Option<Arc<Live>> {
-        if self.trouble.borrow().is_some() {
+        if *self.closed.borrow() || self.trouble.borrow().is_some() {
             return None;
         }
         self.live.borrow().clone()
@@ -125,11 +125,10 @@ pub(super) async fn supervise(shared: Arc<Shared>) {
     let mut number = 0;
     loop {
         number += 1;
-        let begun = Instant::now();
-        let Some(reason) = one(&shared, number).await else { return };
+        let Some((reason, lasted)) = one(&shared, number).await else { return };
         shared.live.send_replace(None);
         shared.in_trouble(reason);
-        pause = if begun.elapsed() > GOOD_AFTER { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
+        pause = if lasted > GOOD_AFTER { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             _ = closed.wait_for(|closed| *closed) => return,
@@ -137,8 +136,9 @@ pub(super) async fn supervise(shared: Arc<Shared>) {
     }
 }
 
-/// One session from its beginning to its end; why it ended, in words, where it was not the bus that was closed.
-async fn one(shared: &Shared, number: u64) -> Option<String> {
+/// One session from its beginning to its end; why it ended, in words, and how long it could be used, where it was not the
+/// bus that was closed.
+async fn one(shared: &Shared, number: u64) -> Option<(String, Duration)> {
     let server = &shared.server;
     let mut closed = shared.closed.subscribe();
     // It accepts, and then says nothing.
@@ -152,16 +152,18 @@ async fn one(shared: &Shared, number: u64) -> Option<String> {
         _ = closed.wait_for(|closed| *closed) => return None,
     };
     let connection = match connected.unwrap_or_else(|_| Err(late())) {
-        Err(reason) => return Some(reason),
+        Err(reason) => return Some((reason, Duration::ZERO)),
         Ok(connection) => connection,
     };
     let used = async {
         let begun = tokio::time::timeout(BEGIN_WITHIN, begin(shared, &connection)).await;
         match begun.unwrap_or_else(|_| Err(late())) {
-            Err(reason) => reason,
+            Err(reason) => (reason, Duration::ZERO),
             Ok((live, deliveries)) => {
                 shared.inbox.begin(number);
-                Session { number, connection: &connection, live, deliveries }.last(shared).await
+                let begun = Instant::now();
+                let reason = Session { number, connection: &connection, live, deliveries }.last(shared).await;
+                (reason, begun.elapsed())
             }
         }
     };

@@ -185,6 +185,11 @@ impl World {
         Self { hub, _folder: folder, work, settings, agent: None, heard: Vec::new(), boot, reports: Vec::new() }
     }
 
+    /// The file of the only attempt's reports.
+    pub fn spool(&self) -> std::path::PathBuf {
+        std::fs::read_dir(self.settings.journal.join("spool")).unwrap().next().unwrap().unwrap().path()
+    }
+
     /// A new life of the agent, which says hello.
     pub async fn start(&mut self) -> chiffon_schemas::Hello {
         let link = Arc::new(self.hub.attach(&self.settings.agent));
@@ -275,7 +280,7 @@ impl World {
 
     pub async fn decline(&mut self, wanted: &AttemptKey) -> String {
         self.expect(|message| match message {
-            AgentMessage::Decline { key, reason } if key == wanted => Some(reason.clone()),
+            AgentMessage::Decline { key, reason, .. } if key == wanted => Some(reason.clone()),
             _ => None,
         })
         .await

@@ -208,9 +208,10 @@ impl Reconciler {
         .await
     }
 
-    pub async fn decline(&mut self, wanted: &AttemptKey) -> String {
+    /// The next decline of an attempt: why, and of which grant.
+    pub async fn decline(&mut self, wanted: &AttemptKey) -> (String, Option<Fence>) {
         self.until("decline", |said| match &said.message {
-            AgentMessage::Decline { key, reason } if key == wanted => Some(reason.clone()),
+            AgentMessage::Decline { key, reason, fence } if key == wanted => Some((reason.clone(), *fence)),
             _ => None,
         })
         .await

@@ -70,7 +70,8 @@ pub async fn r4_a_stale_fence_starts_nothing(mut play: Reconciler) {
     for stale in [fence(1, 4), fence(1, 5), fence(2, 6), fence(0, 6)] {
         let grant = play.grant_with(&next, &boot, stale);
         play.send(ToAgent::Grant(grant)).await;
-        play.decline(&next.key).await;
+        let (_, declined) = play.decline(&next.key).await;
+        assert_eq!(declined, Some(stale), "it says which grant it declines");
     }
     // The highest fence outlives the agent.
     play.kill();
@@ -163,7 +164,7 @@ pub async fn s1_an_order_that_git_does_not_bear_out_is_declined(mut play: Reconc
         let mut order = play.lab.order("first", attempt);
         change(&mut order);
         play.order(&order).await;
-        let reason = play.decline(&order.key).await;
+        let (reason, _) = play.decline(&order.key).await;
         assert!(reason.contains(words), "{reason}");
         assert_eq!(claims(&play, &order.key), 0);
     }
