@@ -58,9 +58,9 @@ impl AttemptState {
 
     /// Whether `next` may follow this state.
     ///
-    /// Back to `ordered` only without a grant (the agent fell silent before one). Straight to `failed` where the agent
-    /// declined the order. Out of `lost` only to what a returning journal or a person establishes, or to `ordered`
-    /// where the journal shows that it never started.
+    /// Back to `ordered` only without a grant (the agent fell silent before one), or where its agent declined the grant.
+    /// Straight to `failed` where the agent declined the order. Out of `lost` only to what a returning journal or a
+    /// person establishes, or to `ordered` where the journal shows that it never started.
     pub fn allows(self, next: Self) -> bool {
         use AttemptState::{Cancelled, Claimed, Failed, Granted, Lost, Ordered, Started, Succeeded};
         match self {

@@ -224,11 +224,18 @@ async fn settle_started(
     };
     tracing::warn!(attempt = %key, what, "an earlier life of this agent stopped while the attempt ran");
     if matches!(record.stage, Stage::Started { .. }) {
-        let (spool, log) = Spool::open(spool::path(desk.folder(), key, fence))?;
+        let (next, log) = match Spool::open(spool::path(desk.folder(), key, fence)) {
+            Ok((spool, log)) => (spool.next_seq(), log),
+            // The end counts all the same.
+            Err(error) => {
+                tracing::error!(attempt = %key, %error, "what it had to report is gone");
+                (spool::FIRST_SEQ, chiffon_schemas::LogDigest::default())
+            }
+        };
         let mut outcome: Outcome =
             unstarted(Verdict::Lost, format!("the agent stopped while the attempt ran; {what}"), desk.work());
         outcome.log = chiffon_schemas::LogDigest { incomplete: true, ..log };
-        let last = Last { seq: spool.next_seq().max(record.reported + 1), outcome: Box::new(outcome) };
+        let last = Last { seq: next.max(record.reported + 1), outcome: Box::new(outcome) };
         let entry =
             Entry::Over { key: key.clone(), seq: last.seq, outcome: last.outcome.clone(), settled: Some(clean) };
         desk.write(vec![entry], Durability::Synced).await?;

@@ -195,7 +195,6 @@ impl Courier {
                     continue;
                 }
             };
-            self.failures = 0;
             if let Some(body) = body {
                 let is_end = matches!(body, ReportBody::Over(_));
                 let report = Report { key: self.key.clone(), fence: self.fence, seq: self.next, body };
@@ -254,16 +253,20 @@ impl Courier {
         let Some(spool) = self.spool.as_ref().filter(|spool| self.next < spool.next_seq()) else {
             return Ok(ends_later.then(|| self.missing()));
         };
-        if self.failures >= MOST_FAILURES {
-            return Ok(Some(self.missing()));
+        let reader = self.reader.take().map_or_else(|| spool.reader(self.next), Ok);
+        match reader.and_then(|mut reader| Ok((reader.next()?, reader))) {
+            Ok((body, reader)) => {
+                self.failures = 0;
+                self.reader = Some(reader).filter(|_| body.is_some());
+                Ok(body.or_else(|| Some(self.missing())))
+            }
+            // Those after it are tried once each, until one can be read again.
+            Err(error) if self.failures >= MOST_FAILURES => {
+                tracing::error!(attempt = %self.key, seq = self.next, %error, "a waiting report can't be read");
+                Ok(Some(self.missing()))
+            }
+            Err(error) => Err(error),
         }
-        let mut reader = match self.reader.take() {
-            Some(reader) => reader,
-            None => spool.reader(self.next)?,
-        };
-        let Some(body) = reader.next()? else { return Ok(Some(self.missing())) };
-        self.reader = Some(reader);
-        Ok(Some(body))
     }
 
     /// In the place of a report that is damaged or gone: the end has to come after something, and says that the log is not

@@ -378,7 +378,8 @@ impl Driver {
         );
         if let Some(order) = order {
             let messages = [(agent.clone(), ToAgent::Order(Box::new(order)))];
-            let change = moved(key, AttemptState::Granted, AttemptState::Ordered);
+            let (from, to) = (AttemptState::Granted, AttemptState::Ordered);
+            let change = Change::Moved { key: key.clone(), from, to, fence, boot: None, outcome: None };
             self.change(change, &[event], &messages).await?;
             self.declined.insert(key.clone());
             return Ok(());
