@@ -1,6 +1,5 @@
 //! The folder that `chiffon init` makes, and how a command finds it.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -85,16 +84,8 @@ impl Home {
             return Ok(text.trim().to_owned());
         }
         let id = crate::environment::run_id().to_string();
-        let written = || -> std::io::Result<bool> {
-            let mut file = tempfile::NamedTempFile::new_in(self.state())?;
-            file.write_all(format!("{id}\n").as_bytes())?;
-            file.as_file().sync_all()?;
-            match file.persist_noclobber(&path) {
-                Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
-                kept => kept.map(|_| true).map_err(|error| error.error),
-            }
-        };
-        if written().with_context(|| format!("writing {}", path.display()))? {
+        // No secret, and kept with the same care.
+        if chiffon_link::write_first_secret(&path, &id)? {
             return Ok(id);
         }
         // Another process of this home was first.

@@ -115,8 +115,8 @@ impl AmqpHub {
         let offering = async {
             let Ok(live) = self.bus.live().await else { return };
             for message in messages {
-                let Ok(bytes) = wire::seal(&self.signer, agent, message) else { return };
-                let properties = properties(traced(message.key().map(|key| TraceParent::of_run(&key.run))));
+                let Ok((bytes, headers)) = self.sealed(agent, message) else { return };
+                let properties = properties(headers);
                 // A line that is blocked in the midst of it takes nothing until it is free again.
                 let Some(confirm) = begin(&live, topology::WORK, agent, &bytes, &properties).await else { return };
                 offered.push(confirm);
@@ -134,9 +134,14 @@ impl AmqpHub {
         if !self.bus.shared.agents().contains(agent) {
             return Err(Error::Unroutable { agent: agent.clone() });
         }
+        let (bytes, headers) = self.sealed(agent, message)?;
+        self.bus.publish(topology::WORK, agent, &bytes, headers, until).await
+    }
+
+    /// A message as it goes over the bus: signed, and with the trace of its run.
+    fn sealed(&self, agent: &Name, message: &ToAgent) -> Result<(Vec<u8>, FieldTable), Error> {
         let bytes = wire::seal(&self.signer, agent, message)?;
-        let trace = message.key().map(|key| TraceParent::of_run(&key.run));
-        self.bus.publish(topology::WORK, agent, &bytes, traced(trace), until).await
+        Ok((bytes, traced(message.key().map(|key| TraceParent::of_run(&key.run)))))
     }
 }
 
