@@ -26,7 +26,7 @@ pub struct Point {
     /// Only where agents are processes of their own.
     pub only_apart: bool,
     /// What a request needs of it is durable by then, and no later life comes there again for its sake: a second blow falls
-    /// while the next life takes up what this one left.
+    /// as the next life begins.
     pub passed: bool,
 }
 

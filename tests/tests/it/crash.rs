@@ -71,7 +71,10 @@ fn struck(blow: Blow, points: &[&str]) {
 
 #[test]
 fn r6_a_database_that_is_cut_at_a_transition_costs_nothing() {
-    struck(Blow::Database, &["order-recorded", "claim-recorded", "grant-recorded", "start-recorded", "end-recorded"]);
+    struck(
+        Blow::Database,
+        &["order-recorded", "messages-marked", "claim-recorded", "grant-recorded", "start-recorded", "end-recorded"],
+    );
 }
 
 #[test]
