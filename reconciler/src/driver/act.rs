@@ -51,7 +51,7 @@ impl Driver {
         self.change(change, events, &[]).await
     }
 
-    /// One change with its events and messages. What was known of all requests may be otherwise afterwards.
+    /// One change with its events and messages. What all requests share may be otherwise afterwards.
     pub(super) async fn change(
         &self,
         change: Change,
@@ -61,8 +61,12 @@ impl Driver {
         if !events.is_empty() {
             self.all_audited.store(false, Ordering::Relaxed);
         }
+        let alters_ground = change.alters_ground();
         let applied = self.store.apply(self.repository, change, events, messages, environment::now()).await;
-        self.forget_ground();
+        // Refused, it says that somebody else changed something.
+        if alters_ground || applied.is_err() {
+            self.forget_ground();
+        }
         Ok(applied?)
     }
 

@@ -1,15 +1,15 @@
 //! Looks: at a request, at what all requests share, and at what git says of a plan's ground.
 
 use std::collections::BTreeMap;
-use std::sync::PoisonError;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
-use chiffon_core::facts::{RequestFacts, World};
+use chiffon_core::facts::{LockHolder, RequestFacts, World};
 use chiffon_core::{Decision, Freshness, State};
 use chiffon_requests::Repo;
-use chiffon_schemas::{Name, Oid, Pin, RepoPath};
+use chiffon_schemas::{Host, Name, Oid, Pin, RepoPath};
 use chiffon_store::{Cursor, Ground, Seen};
 
-use super::{Driver, Error, Known, blocking, pages};
+use super::{Driver, Error, Known, Shared, blocking, pages};
 use crate::environment;
 
 /// Longer than this without listening, and what agents said in the meantime may be unheard.
@@ -20,7 +20,7 @@ impl Driver {
     pub(crate) async fn look_at(&self, name: &Name) -> Result<Option<(RequestFacts, World)>, Error> {
         let Some(mut facts) = self.store.facts(self.repository, name).await? else { return Ok(None) };
         self.look_at_branch(&mut facts)?;
-        Ok(Some((facts, self.world().await?)))
+        Ok(Some((facts, World::clone(&*self.world().await?))))
     }
 
     /// What only git knows of a request.
@@ -30,17 +30,23 @@ impl Driver {
         Ok(())
     }
 
-    /// A request as it is, where its change counter is still `version` without asking anew.
-    pub(super) async fn seen(&mut self, name: &Name, version: Option<i64>) -> Result<Option<Seen>, Error> {
-        if let Some(known) = self.known.get(name).filter(|known| Some(known.seen.version) == version) {
-            return Ok(Some(known.seen.clone()));
+    /// A request as it is, with what only git knows; where its change counter is still `version` without asking the store
+    /// anew.
+    pub(super) async fn seen(&mut self, name: &Name, version: Option<i64>) -> Result<Option<Arc<Seen>>, Error> {
+        if self.known.get(name).is_none_or(|known| Some(known.seen.version) != version) {
+            let Some(seen) = self.store.seen(self.repository, name).await? else {
+                self.known.remove(name);
+                return Ok(None);
+            };
+            self.known.insert(name.clone(), Known { seen: Arc::new(seen), at_rest: false });
         }
-        let seen = self.store.seen(self.repository, name).await?;
-        match &seen {
-            Some(seen) => drop(self.known.insert(name.clone(), Known { seen: seen.clone(), at_rest: false })),
-            None => drop(self.known.remove(name)),
+        let Some(known) = self.known.get_mut(name) else { return Ok(None) };
+        let facts = &known.seen.facts;
+        let branch = blocking(|| self.plain.plan_branch(name, &chiffon_requests::plan_path(&facts.path)))?;
+        if branch != facts.plan_branch {
+            Arc::make_mut(&mut known.seen).facts.plan_branch = branch;
         }
-        Ok(seen)
+        Ok(Some(Arc::clone(&known.seen)))
     }
 
     /// Remembers that nothing was left to do of a request as it was seen last.
@@ -53,47 +59,75 @@ impl Driver {
 
     /// Asks anew what all requests share, the next time that it is needed.
     pub(super) fn forget_ground(&self) {
-        *self.ground.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.shared() = Shared::default();
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What all requests share, as it was in this tick after the last change of ours.
-    async fn ground(&self) -> Result<Ground, Error> {
-        let known = self.ground.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    async fn ground(&self) -> Result<Arc<Ground>, Error> {
+        let known = self.shared().ground.clone();
         if let Some(known) = known {
             return Ok(known);
         }
-        let ground = self.store.ground(self.repository).await?;
-        *self.ground.lock().unwrap_or_else(PoisonError::into_inner) = Some(ground.clone());
+        let ground = Arc::new(self.store.ground(self.repository).await?);
+        *self.shared() = Shared { ground: Some(Arc::clone(&ground)), world: None };
         Ok(ground)
     }
 
     /// What was last seen of the git side. Nobody but this driver moves it.
     pub(super) async fn cursor(&self) -> Result<Cursor, Error> {
-        Ok(self.ground().await?.cursor)
+        Ok(self.ground().await?.cursor.clone())
     }
 
     /// The audit branch was moved to a commit, and that is a row.
     pub(super) fn audit_moved(&self, commit: &Oid) {
-        if let Some(ground) = &mut *self.ground.lock().unwrap_or_else(PoisonError::into_inner) {
-            ground.cursor.audit = Some(commit.clone());
+        if let Some(ground) = &mut self.shared().ground {
+            Arc::make_mut(ground).cursor.audit = Some(commit.clone());
         }
     }
 
-    /// What all requests share.
-    pub(crate) async fn world(&self) -> Result<World, Error> {
+    /// What all requests share: put together once for as long as nothing of it changes, since there may be many requests.
+    pub(crate) async fn world(&self) -> Result<Arc<World>, Error> {
         let ground = self.ground().await?;
         let now = environment::now();
         // A tick that takes long does not listen either.
-        let deaf = now > self.tick_began.plus_secs(DEAF_SECS);
-        Ok(World {
+        let listening_since = if now > self.tick_began.plus_secs(DEAF_SECS) { now } else { self.listening_since };
+        let mut shared = self.shared();
+        if let Some(known) = &shared.world
+            && (known.now, known.listening_since) == (now, listening_since)
+        {
+            return Ok(Arc::clone(known));
+        }
+        let world = Arc::new(World {
             now,
-            listening_since: if deaf { now } else { self.listening_since },
-            infra: if self.infra_error.is_some() { None } else { ground.cursor.infra },
-            locks: self.reserved.clone().into_iter().chain(ground.locks).collect(),
-            agents: ground.agents,
-            load: ground.load,
+            listening_since,
+            infra: ground.cursor.infra.clone().filter(|_| self.infra_error.is_none()),
+            locks: self.reserved.clone().into_iter().chain(ground.locks.clone()).collect(),
+            agents: ground.agents.clone(),
+            load: ground.load.clone(),
             policy: self.config.policy.clone(),
-        })
+        });
+        shared.world = Some(Arc::clone(&world));
+        Ok(world)
+    }
+
+    /// Keeps hosts for who waits for nothing but a claim, through the rest of this pass.
+    pub(super) fn reserve(&mut self, hosts: BTreeMap<Host, LockHolder>) {
+        for (host, holder) in hosts {
+            if let Some(world) = &mut self.shared().world {
+                Arc::make_mut(world).locks.entry(host.clone()).or_insert_with(|| holder.clone());
+            }
+            self.reserved.entry(host).or_insert(holder);
+        }
+    }
+
+    /// Nothing is kept for anybody: a new pass begins.
+    pub(super) fn forget_reserved(&mut self) {
+        self.reserved.clear();
+        self.shared().world = None;
     }
 
     pub(super) fn decision(&mut self, facts: &RequestFacts, world: &World) -> Result<Decision, Error> {
@@ -123,9 +157,8 @@ impl Driver {
         freshness
     }
 
-    pub(super) fn remember_state(&mut self, facts: &RequestFacts, world: &World) {
+    pub(super) fn remember_state(&mut self, facts: &RequestFacts, state: State) {
         if let Some(states) = &mut self.states {
-            let state = chiffon_core::state(facts, world);
             let why = pages::why(&state, facts);
             states.insert(facts.name.clone(), (state, why));
         }
@@ -142,7 +175,7 @@ impl Driver {
             self.states = Some(BTreeMap::new());
             for name in names {
                 match self.look_at(&name).await {
-                    Ok(Some((facts, world))) => self.remember_state(&facts, &world),
+                    Ok(Some((facts, world))) => self.remember_state(&facts, chiffon_core::state(&facts, &world)),
                     Ok(None) => {}
                     Err(error) => {
                         self.states = None;

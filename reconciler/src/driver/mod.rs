@@ -20,13 +20,13 @@ mod results;
 pub use error::Error;
 pub use ingest::Fetched;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use chiffon_core::catalogue::Catalogue;
 use chiffon_core::facts::{LockHolder, RequestFacts, Run, World};
-use chiffon_core::{Action, Decision, Freshness, State};
+use chiffon_core::{Action, Decision, Freshness, State, Waiting};
 use chiffon_forge::Plain;
 use chiffon_link::Hub;
 use chiffon_requests::{Locks, RefName, Repo};
@@ -60,11 +60,19 @@ pub struct Tick {
     pub parked: Vec<NewParked>,
 }
 
-/// An active request as it was seen last.
+/// An active request as it was seen last, with its plan branch.
 struct Known {
-    seen: Seen,
+    seen: Arc<Seen>,
     /// The store was told that nothing is left to do.
     at_rest: bool,
+}
+
+/// What all requests share, as it was in this tick after the last change of ours.
+#[derive(Default)]
+struct Shared {
+    ground: Option<Arc<Ground>>,
+    /// Put together of the ground.
+    world: Option<Arc<World>>,
 }
 
 /// Looks, decides and acts. There is one for each requests repository.
@@ -95,8 +103,7 @@ pub struct Driver {
     audit_checked: bool,
     /// Active requests as they were seen last: read again where their change counter is another one.
     known: BTreeMap<Name, Known>,
-    /// What all requests share, as it was in this tick after the last change of ours.
-    ground: Mutex<Option<Ground>>,
+    shared: Mutex<Shared>,
     /// Every event of this driver is on the audit branch, and what it found there at its start as well.
     all_audited: AtomicBool,
     /// Reports that are stored and of which their agents are not told yet.
@@ -105,6 +112,8 @@ pub struct Driver {
     parked_looked: Option<Timestamp>,
     /// A run ended in this tick.
     freed_hosts: bool,
+    /// Who waits for hosts that another one holds, of those that this pass looked at.
+    wait_for_hosts: Vec<Name>,
     /// Hosts that a more urgent run was ordered for in this pass and does not hold yet: nobody after it may take them.
     reserved: BTreeMap<Host, LockHolder>,
     /// Agents that the bus knows.
@@ -174,11 +183,12 @@ impl Driver {
             states: None,
             audit_checked: false,
             known: BTreeMap::new(),
-            ground: Mutex::default(),
+            shared: Mutex::default(),
             all_audited: AtomicBool::new(false),
             stored: Vec::new(),
             parked_looked: None,
             freed_hosts: false,
+            wait_for_hosts: Vec::new(),
             reserved: BTreeMap::new(),
             admitted: BTreeSet::new(),
             unreached: BTreeMap::new(),
@@ -250,13 +260,14 @@ impl Driver {
         Ok(self.take_commands().await? + self.settle_all().await?)
     }
 
-    /// Brings every active request to rest, the most urgent first. Where a run's end frees hosts, it begins anew, so
-    /// that they go to the most urgent of those that wait.
+    /// Brings every active request to rest, the most urgent first. Where a run's end frees hosts, those before it that wait
+    /// for hosts are looked at again first, so that they go to the most urgent of all that wait.
     async fn settle_all(&mut self) -> Result<usize, Error> {
         let mut done = 0;
-        self.reserved.clear();
+        self.forget_reserved();
+        self.wait_for_hosts.clear();
         let mut names = self.active().await?;
-        while let Some((name, version)) = names.next() {
+        while let Some((name, version)) = names.pop_front() {
             match self.settle_request(&name, version).await {
                 Ok(count) => {
                     done += count;
@@ -269,38 +280,45 @@ impl Driver {
                 Err(error) => return Err(error),
             }
             if std::mem::take(&mut self.freed_hosts) {
-                self.reserved.clear();
-                names = self.active().await?;
+                for name in std::mem::take(&mut self.wait_for_hosts).into_iter().rev() {
+                    names.push_front((name, None));
+                }
             }
         }
-        self.reserved.clear();
+        self.forget_reserved();
         Ok(done)
     }
 
     /// What is to be looked at, with change counters.
-    async fn active(&mut self) -> Result<std::vec::IntoIter<(Name, i64)>, Error> {
+    async fn active(&mut self) -> Result<VecDeque<(Name, Option<i64>)>, Error> {
         let active = self.store.active(self.repository).await?;
         let names: BTreeSet<&Name> = active.iter().map(|(name, _)| name).collect();
         self.known.retain(|name, _| names.contains(name));
-        Ok(active.into_iter())
+        Ok(active.into_iter().map(|(name, version)| (name, Some(version))).collect())
     }
 
     /// Brings one request to rest. Only where its change counter is another than it was is it read.
-    async fn settle_request(&mut self, name: &Name, version: i64) -> Result<usize, Error> {
+    async fn settle_request(&mut self, name: &Name, mut version: Option<i64>) -> Result<usize, Error> {
         let mut done = 0;
-        let mut known = Some(version);
         for _ in 0..MAX_ROUNDS {
-            let Some(Seen { mut facts, .. }) = self.seen(name, known.take()).await? else { return Ok(done) };
-            self.look_at_branch(&mut facts)?;
+            let Some(seen) = self.seen(name, version.take()).await? else { return Ok(done) };
+            let facts = &seen.facts;
             let world = self.world().await?;
-            let mut decision = self.decision(&facts, &world)?;
+            let mut decision = self.decision(facts, &world)?;
             if self.winding_down {
                 decision.actions.retain(|action| !begins(action));
             }
             self.remember_look(name, &decision);
-            self.remember_state(&facts, &world);
+            let state = chiffon_core::state(facts, &world);
+            let waits = matches!(state, State::Paused(Waiting::HostLocked { .. }));
+            if waits && self.wait_for_hosts.last() != Some(name) {
+                self.wait_for_hosts.push(name.clone());
+            }
+            let reserves = to_reserve(facts, &state);
+            self.remember_state(facts, state);
             if decision.actions.is_empty() {
-                self.reserve(&facts, &world);
+                drop(world);
+                self.reserve(reserves);
                 // What waits for the next start is looked at again then.
                 if !self.winding_down {
                     self.settle(name).await?;
@@ -311,10 +329,10 @@ impl Driver {
             let mut acted = 0;
             for action in decision.actions {
                 let (word, began_ms) = (span_of(&action), self.recorder.now());
-                match self.act(&facts, &world, action).await {
+                match self.act(facts, &world, action).await {
                     Ok(did) => {
                         acted += usize::from(did);
-                        self.record_action(&facts, word, began_ms);
+                        self.record_action(facts, word, began_ms);
                     }
                     Err(error) => {
                         // Somebody was faster: what is now decides anew.
@@ -343,22 +361,6 @@ impl Driver {
             let facts = vec![("chiffon.request", facts.name.to_string())];
             Span { name, at, parent: Some(parent), began_ms, ended_ms: self.recorder.now(), facts, failure: None }
         });
-    }
-
-    /// Keeps the hosts of a run that waits for nothing but its agent's claim for it, through the rest of this pass.
-    fn reserve(&mut self, facts: &RequestFacts, world: &World) {
-        let Some(run) = facts.run.as_ref().filter(|_| chiffon_core::state(facts, world) == State::Queued) else {
-            return;
-        };
-        let Some(attempt) = run.attempts.iter().rev().find(|attempt| attempt.round == run.round) else { return };
-        for host in &run.plan.spec.touches.hosts {
-            self.reserved.entry(host.clone()).or_insert_with(|| LockHolder {
-                request: facts.name.clone(),
-                run: run.id.clone(),
-                step: attempt.step.clone(),
-                attempt: attempt.number,
-            });
-        }
     }
 
     fn remember_look(&mut self, name: &Name, decision: &Decision) {
@@ -405,6 +407,21 @@ impl Driver {
     pub(crate) fn main(&self) -> RefName {
         RefName::branch("main").expect("a constant branch name")
     }
+}
+
+/// The hosts of a run that waits for nothing but its agent's claim.
+fn to_reserve(facts: &RequestFacts, state: &State) -> BTreeMap<Host, LockHolder> {
+    let Some(run) = facts.run.as_ref().filter(|_| *state == State::Queued) else { return BTreeMap::new() };
+    let Some(attempt) = run.attempts.iter().rev().find(|attempt| attempt.round == run.round) else {
+        return BTreeMap::new();
+    };
+    let holder = LockHolder {
+        request: facts.name.clone(),
+        run: run.id.clone(),
+        step: attempt.step.clone(),
+        attempt: attempt.number,
+    };
+    run.plan.spec.touches.hosts.iter().map(|host| (host.clone(), holder.clone())).collect()
 }
 
 /// How an action is called in a trace, where it is about a run.

@@ -325,6 +325,36 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// Whether the [`Ground`] may be another one afterwards.
+    pub fn alters_ground(&self) -> bool {
+        match self {
+            Self::MainSeen { .. }
+            | Self::InfraSeen { .. }
+            | Self::Ordered { .. }
+            | Self::Reordered { .. }
+            | Self::Granted { .. }
+            | Self::RunFinished { .. }
+            | Self::RunResolved { .. }
+            | Self::Unlocked { .. }
+            | Self::AgentHeard { .. } => true,
+            Self::Moved { from, to, .. } => from.is_final() || to.is_final(),
+            Self::FilesRefused { .. }
+            | Self::OfferRecorded { .. }
+            | Self::OfferShown { .. }
+            | Self::OfferClosed { .. }
+            | Self::Unplanned { .. }
+            | Self::Approved { .. }
+            | Self::Refused { .. }
+            | Self::RunReopened { .. }
+            | Self::CancelAsked { .. }
+            | Self::PauseSet { .. }
+            | Self::ReplanAsked { .. }
+            | Self::Noted => false,
+        }
+    }
+}
+
 /// A request file that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeenRequest {

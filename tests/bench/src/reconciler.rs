@@ -6,6 +6,7 @@ mod act;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use chiffon_schemas::{
     AgentMessage, AttemptKey, AttemptState, BootId, Fence, FromAgent, Hello, Name, Report, ReportBody, RunId,
     Timestamp, ToAgent,
 };
-use chiffon_store::{Accepted, Change, Ground, Postgres, RepositoryId, Seen, Store};
+use chiffon_store::{Accepted, Change, Postgres, RepositoryId, Seen, Store};
 use tokio::process::Child;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -67,11 +68,9 @@ pub struct Reconciler {
     hub: AmqpHub,
     begun: Timestamp,
     /// Active requests as they were seen last, and whether they were at rest then.
-    known: Mutex<BTreeMap<Name, (Seen, bool)>>,
-    /// A run ended in this tick.
-    freed_hosts: AtomicBool,
+    known: Mutex<BTreeMap<Name, (Arc<Seen>, bool)>>,
     /// What all requests share, as it was in this tick after the last change.
-    ground: Mutex<Option<Ground>>,
+    ground: Mutex<Option<Arc<World>>>,
     /// When what was put aside was looked for.
     parked_looked: Mutex<Option<Timestamp>>,
     /// Every event is marked.
@@ -99,7 +98,6 @@ impl Reconciler {
             hub,
             begun: clock::now(),
             known: Mutex::default(),
-            freed_hosts: AtomicBool::new(false),
             ground: Mutex::default(),
             parked_looked: Mutex::default(),
             all_audited: AtomicBool::new(false),
@@ -130,7 +128,9 @@ impl Reconciler {
     }
 
     async fn apply(&self, change: Change, events: &[Event], messages: &[(Name, ToAgent)]) -> Result<()> {
-        *self.ground.lock().await = None;
+        if change.alters_ground() {
+            *self.ground.lock().await = None;
+        }
         if !events.is_empty() {
             self.all_audited.store(false, Ordering::Relaxed);
         }
@@ -255,7 +255,7 @@ impl Reconciler {
         run.attempts.into_iter().find(|attempt| attempt.number == key.attempt).context("an attempt that is known")
     }
 
-    /// Looks at what is active, and anew where a run's end frees hosts.
+    /// Looks at what is active. Each run has a host of its own here, so that nobody waits for what another one frees.
     ///
     /// # Errors
     /// A service failed, or something else is decided than was to come.
@@ -266,13 +266,9 @@ impl Reconciler {
         self.world().await?;
         self.drain_audit().await?;
         self.store.commands(self.repository).await?;
-        let mut names = self.store.active(self.repository).await?.into_iter();
-        while let Some((name, version)) = names.next() {
+        for (name, version) in self.store.active(self.repository).await? {
             let mut known = Some(version);
             while self.settle(&name, known.take()).await? {}
-            if self.freed_hosts.swap(false, Ordering::Relaxed) {
-                names = self.store.active(self.repository).await?.into_iter();
-            }
         }
         self.relay().await?;
         // At most once a second.
@@ -288,7 +284,7 @@ impl Reconciler {
     /// One round for one request; whether there was anything to do.
     async fn settle(&self, name: &Name, version: Option<i64>) -> Result<bool> {
         let Some((seen, at_rest)) = self.seen(name, version).await? else { return Ok(false) };
-        let decision = decide(&seen.facts, &self.world().await?, Freshness::Fresh);
+        let decision = decide(&seen.facts, &*self.world().await?, Freshness::Fresh);
         if decision.actions.is_empty() {
             if !at_rest {
                 self.store.settle(self.repository, name, seen.version).await?;
@@ -303,31 +299,33 @@ impl Reconciler {
     }
 
     /// A request, asked for anew where its change counter is not this one; and whether it was at rest.
-    async fn seen(&self, name: &Name, version: Option<i64>) -> Result<Option<(Seen, bool)>> {
+    async fn seen(&self, name: &Name, version: Option<i64>) -> Result<Option<(Arc<Seen>, bool)>> {
         let mut known = self.known.lock().await;
         if let Some(known) = known.get(name).filter(|(seen, _)| Some(seen.version) == version) {
             return Ok(Some(known.clone()));
         }
-        let Some(seen) = self.store.seen(self.repository, name).await? else { return Ok(None) };
+        let Some(seen) = self.store.seen(self.repository, name).await?.map(Arc::new) else { return Ok(None) };
         known.insert(name.clone(), (seen.clone(), false));
         Ok(Some((seen, false)))
     }
 
-    async fn world(&self) -> Result<World> {
+    async fn world(&self) -> Result<Arc<World>> {
         let mut known = self.ground.lock().await;
-        let ground = match known.take() {
-            Some(ground) => ground,
-            None => self.store.ground(self.repository).await?,
-        };
-        *known = Some(ground.clone());
-        Ok(World {
-            now: clock::now(),
+        let now = clock::now();
+        if let Some(world) = known.as_ref().filter(|world| world.now == now) {
+            return Ok(Arc::clone(world));
+        }
+        let ground = self.store.ground(self.repository).await?;
+        let world = Arc::new(World {
+            now,
             listening_since: self.begun,
             infra: ground.cursor.infra,
             locks: ground.locks,
             agents: ground.agents,
             load: ground.load,
             policy: Policy::default(),
-        })
+        });
+        *known = Some(Arc::clone(&world));
+        Ok(world)
     }
 }

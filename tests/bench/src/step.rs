@@ -1,7 +1,7 @@
 //! B4: a step that does nothing, through every piece that a real one goes through, beside what broker and database take
 //! for the least of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -113,11 +113,15 @@ async fn flood(
         runs.insert(number, reconciler.approve(number).await?.id);
     }
     let begun = Instant::now();
-    let mut recorded = 0;
+    // What an agent says twice counts once.
+    let mut recorded = BTreeSet::new();
     reconciler.tick().await?;
-    while recorded < many {
+    while recorded.len() < many {
         let news = reconciler.take().await?;
-        recorded += news.iter().filter(|news| matches!(news, News::Recorded { .. })).count();
+        recorded.extend(news.iter().filter_map(|news| match news {
+            News::Recorded { run, .. } => Some(run.clone()),
+            News::Nothing | News::Look => None,
+        }));
         if news.iter().any(|news| *news != News::Nothing) {
             reconciler.tick().await?;
         }

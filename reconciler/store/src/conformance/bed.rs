@@ -8,7 +8,7 @@ use chiffon_schemas::{
 };
 
 use super::sample::{at, boot, hosts, name, offer, oid, outcome, path, plan_oid, run, run_id};
-use crate::{Applied, Change, Error, EventFilter, RepositoryId, SeenRequest, Store};
+use crate::{Applied, Change, Error, EventFilter, Ground, RepositoryId, SeenRequest, Store};
 
 /// A store to test: fresh, and nobody else's.
 #[async_trait::async_trait]
@@ -128,14 +128,22 @@ impl<'a> Bed<'a> {
         self.apply_at(change, 0).await
     }
 
-    /// Does a change with one event, so many seconds later.
+    /// Does a change with one event, so many seconds later; what it says of the ground is true.
     pub async fn apply_at(&self, change: Change, secs: i64) -> Applied {
-        let shown = format!("{change:?}");
+        let (shown, alters) = (format!("{change:?}"), change.alters_ground());
+        let before = self.ground().await;
         let event = self.event("changed");
         match self.store.apply(self.repository, change, &[event], &[], at(secs)).await {
-            Ok(applied) => applied,
+            Ok(applied) => {
+                assert!(alters || self.ground().await == before, "the ground is another one: {shown}");
+                applied
+            }
             Err(error) => panic!("{error}: {shown}"),
         }
+    }
+
+    async fn ground(&self) -> Ground {
+        self.store.ground(self.repository).await.expect("the ground")
     }
 
     /// Has a change refused, and sees that nothing of it, of its event or of its message is left.

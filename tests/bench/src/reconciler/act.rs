@@ -51,7 +51,6 @@ impl Reconciler {
     }
 
     async fn finish(&self, facts: &RequestFacts, run: &Run, state: RunState) -> Result<()> {
-        self.freed_hosts.store(true, Ordering::Relaxed);
         let started = self.store.first_grant(&run.id).await?;
         let ends = EventFilter {
             request: Some(facts.name.clone()),
