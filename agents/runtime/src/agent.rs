@@ -140,7 +140,11 @@ async fn live(
                     Shutdown::Cancel => return Ok(()),
                 }
             }
-            Some(event) = events.recv() => desk.event(event).await?,
+            Some(event) = events.recv() => {
+                // The end of one starts the next, which may have been granted before a long sleep.
+                desk.rouse()?;
+                desk.event(event).await?;
+            }
             delivery = link.receive() => hear(desk, delivery.map_err(Error::Link)?).await?,
             _ = beat.tick() => desk.beat(),
         }

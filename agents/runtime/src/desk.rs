@@ -339,7 +339,9 @@ impl Desk {
         while self.running < self.settings.parallel
             && let Some(key) = self.to_start.pop_front()
         {
-            if let Some(Record { stage: Stage::Granted { fence, .. }, order, .. }) = self.record(&key) {
+            if let Some(Record { stage: Stage::Granted { fence, boot }, order, .. }) = self.record(&key)
+                && boot == self.settings.boot
+            {
                 self.start(order, fence, Vec::new()).await?;
             }
         }

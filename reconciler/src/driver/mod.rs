@@ -120,6 +120,8 @@ pub struct Driver {
     admitted: BTreeSet<Name>,
     /// Agents whose queue took nothing lately, and until when they are left alone.
     unreached: BTreeMap<Name, Timestamp>,
+    /// Agents whose queue took nothing the last time that something was sent.
+    mute: BTreeSet<Name>,
     /// Agents to which no hints are offered, and until when.
     deaf: BTreeMap<Name, Timestamp>,
     /// Lives of agents that another one followed.
@@ -192,6 +194,7 @@ impl Driver {
             reserved: BTreeMap::new(),
             admitted: BTreeSet::new(),
             unreached: BTreeMap::new(),
+            mute: BTreeSet::new(),
             deaf: BTreeMap::new(),
             superseded: BTreeSet::new(),
             declined: BTreeSet::new(),

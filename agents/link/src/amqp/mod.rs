@@ -219,8 +219,8 @@ impl Hub for AmqpHub {
             let receipt = AmqpReceipt::new(self.bus.clone(), Direction::FromAgent, item);
             match wire::decode(receipt.bytes()) {
                 Ok(message) if message.agent == *receipt.agent() => return Ok(receipt.delivery(message)),
-                Ok(message) => receipt.put_aside(format!("foreign: it names the agent `{}`", message.agent)).await,
-                Err(reason) => receipt.put_aside(reason).await,
+                Ok(message) => put_aside(receipt, format!("foreign: it names the agent `{}`", message.agent)).await,
+                Err(reason) => put_aside(receipt, reason).await,
             }
         }
     }
@@ -281,7 +281,7 @@ impl Link for AmqpLink {
             let receipt = AmqpReceipt::new(self.bus.clone(), Direction::ToAgent, item);
             match wire::open(&self.verifier, &self.agent, receipt.bytes()) {
                 Ok(message) => return Ok(receipt.delivery(message)),
-                Err(reason) => receipt.put_aside(reason).await,
+                Err(reason) => put_aside(receipt, reason).await,
             }
         }
     }
@@ -466,12 +466,18 @@ impl AmqpReceipt {
         let (tries, trace) = (self.item().tries, self.item().trace);
         Delivery::new(message, tries, self).within(trace)
     }
+}
 
-    /// Puts it aside; where that fails it comes again with the next session.
-    async fn put_aside(self: Box<Self>, reason: String) {
-        if let Err(error) = self.park(reason).await {
+/// Puts a message aside; where that fails it comes again with the next session. Who waits for it may stop waiting, which
+/// must not put it aside twice: so it goes on by itself.
+async fn put_aside(receipt: Box<AmqpReceipt>, reason: String) {
+    let parked = tokio::spawn(async move {
+        if let Err(error) = receipt.park(reason).await {
             tracing::debug!(%error, "a message could not be put aside; it comes again");
         }
+    });
+    if let Err(error) = parked.await {
+        tracing::debug!(%error, "a message was not put aside; it comes again");
     }
 }
 

@@ -121,6 +121,33 @@ async fn r1_a_grant_that_waited_for_a_sleeper_starts_nothing() {
     world.stop().await.unwrap();
 }
 
+/// Seconds that the machine has slept, for the test below.
+static SLEPT_AT_WORK: AtomicU64 = AtomicU64::new(0);
+
+/// Nor does the end of what ran through the sleep start what was granted before it.
+#[tokio::test]
+async fn r1_a_grant_that_waited_for_a_place_through_a_sleep_starts_nothing() {
+    let mut world = World::new(Doing::UntilLetGo);
+    world.settings.parallel = 1;
+    world.settings.uptime = || chiffon_runtime::uptime() + Duration::from_secs(SLEPT_AT_WORK.load(Ordering::SeqCst));
+    world.start().await;
+    let (first, second) = (key(1), key(2));
+    for key in [&first, &second] {
+        world.order(key).await;
+        world.claim(key).await;
+    }
+    world.grant(&first, 1).await;
+    world.started(&first).await;
+    world.grant(&second, 2).await;
+    world.settled().await;
+    SLEPT_AT_WORK.store(24 * 3600, Ordering::SeqCst);
+    world.work.go.add_permits(1);
+    world.over(&first).await;
+    world.settled().await;
+    assert_eq!(world.work.starts_of(&second), 0);
+    world.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn an_agent_that_is_not_known_introduces_itself() {
     let mut world = World::new(Doing::AtOnce);
