@@ -3,15 +3,15 @@
 //! Messages may come twice, late or out of order. Each is checked against the store, which is the only authority, and
 //! changes at most what its fence allows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chiffon_core::facts::{AgentFacts, Attempt, RequestFacts, Run};
 use chiffon_link::{Hub, Parked};
 use chiffon_schemas::crash::crash_point;
 use chiffon_schemas::{
-    AgentMessage, AttemptKey, AttemptState, BootId, FromAgent, Hello, LogDigest, Name, Outcome, Report, ReportBody,
-    RunState, Settled, Timestamp, ToAgent, Verdict,
+    AgentMessage, AttemptKey, AttemptState, BootId, Direction, FromAgent, Hello, LogDigest, Name, Outcome, Report,
+    ReportBody, RunState, Settled, Timestamp, ToAgent, Verdict,
 };
 use chiffon_store::{Accepted, Change, NewParked, Outgoing, Seen};
 use futures_util::future::join_all;
@@ -37,11 +37,29 @@ const MUTE_WITHIN: Duration = Duration::from_secs(2);
 const HINT_WITHIN: Duration = Duration::from_millis(250);
 const DEAF_SECS: i64 = 5;
 
-/// Stale fences that are remembered, so that each is recorded once.
+/// How often an agent is asked for its hello at most: asked in vain, it would answer as fast as the bus goes.
+const ASK_EVERY_SECS: i64 = 30;
+
+/// How long what a life said before another one followed it may be under way.
+const LATE_SECS: i64 = 10;
+
+/// Attempts that are remembered, so that a refused report is recorded once for each: whoever makes up reports must not
+/// make the record grow without end.
 const MAX_REFUSED: usize = 4096;
+
+/// How much of a message that was put aside is kept, in bytes.
+const MAX_HEAD: usize = 4096;
 
 /// How many messages that were put aside one tick takes.
 const PARKED_BATCH: usize = 64;
+
+/// A life of an agent that another one followed.
+#[derive(Debug)]
+pub(super) struct Superseded {
+    since: Timestamp,
+    /// It is recorded that it still speaks.
+    told: bool,
+}
 
 impl Driver {
     /// Publishes what waits in the outbox; a row is marked only when the bus has confirmed it. What an agent can't be
@@ -132,7 +150,7 @@ impl Driver {
         let now = environment::now();
         // A clock that was set back must not keep it from looking.
         if let Some(last) = self.parked_looked.filter(|last| *last == now) {
-            return Ok((Vec::new(), Some(last.plus_secs(1))));
+            return Ok((std::mem::take(&mut self.put_aside), Some(last.plus_secs(1))));
         }
         self.parked_looked = Some(now);
         Ok((self.collect_parked().await?, None))
@@ -143,7 +161,7 @@ impl Driver {
     /// # Errors
     /// The store failed: it stays on the bus.
     pub async fn collect_parked(&mut self) -> Result<Vec<NewParked>, Error> {
-        let mut found = Vec::new();
+        let mut found = std::mem::take(&mut self.put_aside);
         while found.len() < PARKED_BATCH
             && let Ok(Some(delivery)) = self.hub.next_parked().await
         {
@@ -159,6 +177,17 @@ impl Driver {
         Ok(found)
     }
 
+    /// Writes down what the driver itself puts aside of an agent's messages, and has it said with the next tick.
+    async fn put_aside(&mut self, agent: &Name, reason: String, message: &impl serde::Serialize) -> Result<(), Error> {
+        let bytes = serde_json::to_vec(message).unwrap_or_default();
+        let head = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_HEAD)]).into_owned();
+        let (agent, direction) = (agent.clone(), Direction::FromAgent);
+        let parked = NewParked { agent, direction, reason, head, size: bytes.len() };
+        self.store.park(&parked, environment::now()).await?;
+        self.put_aside.push(parked);
+        Ok(())
+    }
+
     /// Takes one message in. The caller confirms the reports among them, acknowledges it afterwards, and runs a tick where
     /// `true` comes back.
     ///
@@ -167,11 +196,13 @@ impl Driver {
     pub async fn take_message(&mut self, message: FromAgent) -> Result<bool, Error> {
         let FromAgent { agent, boot, message } = message;
         match message {
-            // A life that another one followed: what it says came late, or its folder was copied to another machine.
-            AgentMessage::Hello(_) | AgentMessage::Claim { .. } | AgentMessage::Decline { .. }
-                if self.superseded.contains(&(agent.clone(), boot.clone())) =>
+            AgentMessage::Hello(_)
+            | AgentMessage::Heartbeat {}
+            | AgentMessage::Claim { .. }
+            | AgentMessage::Decline { .. }
+                if self.superseded.contains_key(&(agent.clone(), boot.clone())) =>
             {
-                self.introduce(&agent).await.map(|()| false)
+                self.superseded_speaks(agent, boot, message).await
             }
             AgentMessage::Hello(hello) => self.hello(agent, boot, hello).await.map(|()| true),
             AgentMessage::Heartbeat {} => self.heard(&agent, &boot).await.map(|()| false),
@@ -184,6 +215,48 @@ impl Driver {
         }
     }
 
+    /// A life that another one followed: what it says came late, or its folder was copied to another machine. Its hello
+    /// says all that an introduction would, and counts only once the life after it is silent.
+    async fn superseded_speaks(&mut self, agent: Name, boot: BootId, message: AgentMessage) -> Result<bool, Error> {
+        match message {
+            AgentMessage::Hello(hello) if self.is_silent(&agent).await? => {
+                self.hello(agent, boot, hello).await.map(|()| true)
+            }
+            AgentMessage::Hello(_) => self.suspect(&agent, boot, &message).await,
+            AgentMessage::Heartbeat {} => {
+                self.heard(&agent, &boot).await?;
+                self.suspect(&agent, boot, &message).await
+            }
+            AgentMessage::Claim { .. }
+            | AgentMessage::Decline { .. }
+            | AgentMessage::Progress { .. }
+            | AgentMessage::Report(_) => self.introduce(&agent).await.map(|()| false),
+        }
+    }
+
+    /// Whether the life that said hello last is silent for as long as costs it its attempts.
+    async fn is_silent(&self, agent: &Name) -> Result<bool, Error> {
+        let silence = i64::from(self.config.policy.agent_silence_secs);
+        let known = self.store.agents().await?.remove(agent);
+        Ok(known.is_none_or(|known| known.heard.max(self.listening_since).plus_secs(silence) < environment::now()))
+    }
+
+    /// Records once that a life goes on long after another one followed it; whether it did so now.
+    async fn suspect(&mut self, agent: &Name, boot: BootId, message: &AgentMessage) -> Result<bool, Error> {
+        let life = (agent.clone(), boot);
+        let goes_on = |life: &Superseded| !life.told && life.since.plus_secs(LATE_SECS) < environment::now();
+        if !self.superseded.get(&life).is_some_and(goes_on) {
+            return Ok(false);
+        }
+        let reason = format!(
+            "two processes seem to use the name and the credentials of agent `{agent}`, as when its folder was copied: \
+             end one of them, or say `chiffon agent rotate {agent}` and enrol the other one again"
+        );
+        self.put_aside(agent, reason, message).await?;
+        self.superseded.entry(life).and_modify(|life| life.told = true);
+        Ok(true)
+    }
+
     async fn hello(&mut self, agent: Name, boot: BootId, hello: Hello) -> Result<(), Error> {
         let facts = AgentFacts {
             kind: hello.kind,
@@ -192,8 +265,10 @@ impl Driver {
             ansible_core: hello.ansible_core.filter(|version| is_version(version)),
         };
         if let Some(known) = self.store.agents().await?.remove(&agent).filter(|known| known.boot != boot) {
-            self.superseded.insert((agent.clone(), known.boot));
+            let life = Superseded { since: environment::now(), told: false };
+            self.superseded.insert((agent.clone(), known.boot), life);
         }
+        self.superseded.remove(&(agent.clone(), boot.clone()));
         let ended = hello.ended.into_iter().map(|ended| (ended.key, ended.fence)).collect();
         self.apply(Change::AgentHeard { agent: agent.clone(), facts, ended }, &[]).await?;
         for settled in &hello.settled {
@@ -228,30 +303,42 @@ impl Driver {
     }
 
     /// Asks a life that nobody knows for its hello: that was lost with a broker or a database, or is of the life before and
-    /// came late. A lost question only waits for the next sign of life.
+    /// came late. A question that did not go only waits for the next sign of life.
     async fn introduce(&mut self, agent: &Name) -> Result<(), Error> {
-        self.hint(BTreeMap::from([(agent.clone(), vec![ToAgent::Introduce {}])])).await;
+        let now = environment::now();
+        if self.asked.get(agent).is_some_and(|last| (*last..last.plus_secs(ASK_EVERY_SECS)).contains(&now)) {
+            return Ok(());
+        }
+        if self.hint(BTreeMap::from([(agent.clone(), vec![ToAgent::Introduce {}])])).await.contains(agent) {
+            self.asked.insert(agent.clone(), now);
+        }
         Ok(())
     }
 
     /// Tells agents what is said again by itself: it needs no row, and waits neither for a bus in trouble nor for an agent
-    /// whose queue is full. All of it takes no longer than one.
-    async fn hint(&mut self, hints: BTreeMap<Name, Vec<ToAgent>>) {
+    /// whose queue is full. All of it takes no longer than one. Whom it was sent.
+    async fn hint(&mut self, hints: BTreeMap<Name, Vec<ToAgent>>) -> BTreeSet<Name> {
         let now = environment::now();
         if self.hub.trouble().borrow().is_some() {
-            return;
+            return BTreeSet::new();
         }
         let hears = |agent: &Name| self.deaf.get(agent).is_none_or(|until| *until <= now);
         let hub = &*self.hub;
         let sending = hints.iter().filter(|(agent, _)| hears(agent)).map(|(agent, messages)| async move {
             let messages: Vec<&ToAgent> = messages.iter().collect();
             let sent = tokio::time::timeout(HINT_WITHIN, hub.send_all(agent, &messages)).await;
-            (!matches!(sent, Ok((_, None)))).then(|| agent.clone())
+            (agent.clone(), matches!(sent, Ok((_, None))))
         });
-        for agent in join_all(sending).await.into_iter().flatten() {
+        let mut told = BTreeSet::new();
+        for (agent, sent) in join_all(sending).await {
+            if sent {
+                told.insert(agent);
+                continue;
+            }
             tracing::debug!(%agent, "a hint was not sent");
             self.deaf.insert(agent, now.plus_secs(DEAF_SECS));
         }
+        told
     }
 
     /// What a returning journal says of an attempt: one that never started may be ordered again, one that started and
@@ -420,10 +507,10 @@ impl Driver {
             Accepted::Gap(seq) => (seq, false),
             Accepted::Foreign => return Err(Error::Foreign { agent: agent.clone(), attempt: report.key }),
             Accepted::WrongFence => {
-                self.wrong_fence(agent, &report).await?;
+                let recorded = self.wrong_fence(agent, &report).await?;
                 // Confirmed all the same, or it would be replayed for ever.
                 self.confirm(agent, report.key, report.seq);
-                return Ok(true);
+                return Ok(recorded);
             }
         };
         let mut changed = false;
@@ -512,20 +599,37 @@ impl Driver {
         self.record_end(&facts, &run, state, Change::RunResolved { run: run.id.clone(), state }).await
     }
 
-    /// Records that a report was refused, once for each fence: a long spool under a stale one is one thing.
-    async fn wrong_fence(&mut self, agent: &Name, report: &Report) -> Result<(), Error> {
-        if !self.refused.insert((report.key.clone(), report.fence)) {
-            return Ok(());
+    /// Records that a report was refused, once for each attempt: a long spool is one thing, and a fence is soon made
+    /// up. Whether it did so now.
+    async fn wrong_fence(&mut self, agent: &Name, report: &Report) -> Result<bool, Error> {
+        if self.refused.contains(&report.key) || self.unknown.contains(&report.key) {
+            return Ok(false);
         }
-        if self.refused.len() > MAX_REFUSED {
-            self.refused.clear();
+        let Some((facts, run, _)) = self.attempt(&report.key).await? else {
+            return self.of_no_attempt(agent, report).await;
+        };
+        if self.refused.len() >= MAX_REFUSED {
+            return Ok(false);
         }
-        let Some((facts, run, _)) = self.attempt(&report.key).await? else { return Ok(()) };
         let summary = format!("{}: a report of {agent} with fence {} was refused", facts.name, report.fence);
         let detail = json!({ "key": report.key, "fence": report.fence, "seq": report.seq });
         let event = events::about_run(&facts, &run, kind::STALE_FENCE, summary, detail, environment::now());
         self.apply(Change::Noted, &[event]).await?;
-        Ok(())
+        remember(&mut self.refused, report);
+        Ok(true)
+    }
+
+    /// Puts a report aside whose attempt is not in the store, once for each attempt: after an older database was
+    /// restored it may be all that is known of what ran.
+    async fn of_no_attempt(&mut self, agent: &Name, report: &Report) -> Result<bool, Error> {
+        if self.unknown.len() >= MAX_REFUSED {
+            return Ok(false);
+        }
+        let AttemptKey { run, step, attempt, .. } = &report.key;
+        let reason = format!("a report about an attempt that is not known: run {run} step {step} attempt {attempt}");
+        self.put_aside(agent, reason, report).await?;
+        remember(&mut self.unknown, report);
+        Ok(true)
     }
 
     /// The attempt that a key names, with its run and request.
@@ -538,6 +642,15 @@ impl Driver {
         let found = run.attempts_of(&key.step).find(|attempt| attempt.number == key.attempt).cloned();
         let Some(attempt) = found.filter(|_| key_of(&run, &key.step, key.attempt) == *key) else { return Ok(None) };
         Ok(Some((facts, run, attempt)))
+    }
+}
+
+/// Remembers of which attempt a report was refused; never forgotten in this process's life, or it would be recorded
+/// anew.
+fn remember(attempts: &mut BTreeSet<AttemptKey>, report: &Report) {
+    attempts.insert(report.key.clone());
+    if attempts.len() == MAX_REFUSED {
+        tracing::warn!(attempt = %report.key, "too many refused reports: no more are recorded until the next start");
     }
 }
 

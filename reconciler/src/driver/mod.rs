@@ -31,7 +31,7 @@ use chiffon_forge::Plain;
 use chiffon_link::Hub;
 use chiffon_requests::{Locks, RefName, Repo};
 use chiffon_schemas::{
-    AttemptKey, AttemptState, BootId, Evidence, Fence, Host, Name, Oid, Recorder, Span, Timestamp, TraceParent,
+    AttemptKey, AttemptState, BootId, Evidence, Host, Name, Oid, Recorder, Span, Timestamp, TraceParent,
 };
 use chiffon_store::{Ground, NewParked, RepositoryId, Seen, Store};
 
@@ -125,11 +125,17 @@ pub struct Driver {
     /// Agents to which no hints are offered, and until when.
     deaf: BTreeMap<Name, Timestamp>,
     /// Lives of agents that another one followed.
-    superseded: BTreeSet<(Name, BootId)>,
+    superseded: BTreeMap<(Name, BootId), agents::Superseded>,
+    /// When agents were asked for their hello last.
+    asked: BTreeMap<Name, Timestamp>,
     /// Attempts whose grant was declined, and that were ordered once more.
     declined: BTreeSet<AttemptKey>,
-    /// Stale fences of which it is recorded that a report under them was refused.
-    refused: BTreeSet<(AttemptKey, Fence)>,
+    /// Attempts of which it is recorded that a report under a stale fence was refused.
+    refused: BTreeSet<AttemptKey>,
+    /// Attempts that are not in the store, and of which a report was put aside.
+    unknown: BTreeSet<AttemptKey>,
+    /// Messages that the driver put aside, and that nobody was told of yet.
+    put_aside: Vec<NewParked>,
     /// Messages that the bus took since the last tick.
     sent: u64,
     recorder: Recorder,
@@ -196,9 +202,12 @@ impl Driver {
             unreached: BTreeMap::new(),
             mute: BTreeSet::new(),
             deaf: BTreeMap::new(),
-            superseded: BTreeSet::new(),
+            superseded: BTreeMap::new(),
+            asked: BTreeMap::new(),
             declined: BTreeSet::new(),
             refused: BTreeSet::new(),
+            unknown: BTreeSet::new(),
+            put_aside: Vec::new(),
             sent: 0,
             recorder: Recorder::nobody(),
         })

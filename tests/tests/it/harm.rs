@@ -140,6 +140,54 @@ fn r7_what_nobody_can_read_is_put_aside_and_the_run_beside_it_goes_on() {
     end(&bed, up, agent);
 }
 
+#[test]
+fn s12_made_up_fences_and_attempts_are_recorded_once_for_each_attempt() {
+    let broker = Service::rabbitmq(&[]);
+    let (bed, mut up, agent) = slow_on(&broker, "");
+    let mut made_up = report(&bed, json!({ "type": "log", "chunk": 0, "text": "forged" }));
+    made_up["seq"] = json!(1);
+    let counter = made_up["fence"]["counter"].as_u64().unwrap();
+    for more in 1..=3 {
+        made_up["fence"]["counter"] = json!(counter + more);
+        bed.say_as("one", &said("one", &made_up));
+    }
+    // The last one is taken in after all the others.
+    for attempt in [7, 7, 8] {
+        made_up["key"]["attempt"] = json!(attempt);
+        bed.say_as("one", &said("one", &made_up));
+    }
+    up.wait_for("error: a message of the bus was put aside (one): a report about an attempt that is not known: run ");
+    bed.wait_until("both attempts are counted", || bed.metric("chiffon_parked_messages") == Some(2.0));
+    let parked = bed.chiffon(&["parked"]).ends(3).out;
+    for attempt in ["attempt 7", "attempt 8"] {
+        assert_eq!(parked.matches(attempt).count(), 1, "{parked}");
+    }
+    end(&bed, up, agent);
+    assert_eq!(bed.count("report-refused"), 1);
+}
+
+#[test]
+fn a_folder_that_two_processes_use_is_named_once() {
+    let broker = Service::rabbitmq(&[]);
+    let bed = Bed::new();
+    bed.join_broker_of(&broker);
+    let mut up = bed.up();
+    bed.enrol("one");
+    bed.let_speak_often("one");
+    let [folder, copy] = ["one", "copy"].map(|name| bed.agent_home(name));
+    assert!(std::process::Command::new("cp").arg("-a").args([folder, copy]).status().unwrap().success());
+    let first = bed.start_agent("one");
+    let second = bed.start_agent("copy");
+    up.wait_for("error: a message of the bus was put aside (one): two processes seem to use the name");
+    bed.push_request("journal", "Deploy the journal");
+    up.wait_for("journal: proposed");
+    assert_eq!(bed.chiffon(&["parked"]).ends(3).out.matches("two processes").count(), 1);
+    for program in [second, first, up] {
+        program.signal("TERM");
+        assert_eq!(program.end(), 0);
+    }
+}
+
 /// A report about the attempt of `slow`, under its fence.
 fn report(bed: &Bed, body: Value) -> Value {
     let run = bed.status("slow")["run"].clone();
