@@ -33,6 +33,7 @@ use crate::output::Output;
 mod agent;
 mod ears;
 mod fetching;
+mod intake;
 mod leader;
 mod report;
 mod watched;
@@ -43,6 +44,7 @@ pub use report::tone;
 use agent::Embedded;
 use ears::Ears;
 use fetching::Fetching;
+use intake::Intake;
 use leader::Leader;
 use watched::Watched;
 
@@ -154,6 +156,7 @@ impl Work<'_> {
             exit: Exit::Done,
             fetching: Fetching::new(),
             ears: Ears::new(),
+            intake: Intake::new(),
             leader,
             watched,
         };
@@ -253,6 +256,7 @@ struct Loop<'a> {
     exit: Exit,
     fetching: Fetching,
     ears: Ears,
+    intake: Intake,
     leader: Leader,
     watched: &'a Watched,
 }
@@ -282,7 +286,8 @@ impl Loop<'_> {
                 continue;
             }
             look_again = self.tick().await?;
-            if !options.once && self.last_error.is_none() && !std::mem::replace(&mut said_ready, true) {
+            let works = self.last_error.is_none() && self.intake.trouble().is_none();
+            if !options.once && works && !std::mem::replace(&mut said_ready, true) {
                 self.reporter.ready();
             }
             if self.is_over(options).await? {
@@ -327,7 +332,8 @@ impl Loop<'_> {
                 biased;
                 () = signals.recv() => { self.asked_to_stop().await; Some(News::Stop) }
                 () = self.leader.due() => { self.lead().await?; None }
-                message = self.hub.receive() => self.take(message).await?.then_some(News::Look),
+                message = self.intake.next(&*self.hub) => self.take(message).await?.then_some(News::Look),
+                why = agent::death(self.embedded) => bail!("the embedded agent has ended: {why}"),
                 fetched = self.fetching.done() => { self.fetched(fetched).await; Some(News::Look) }
                 Ok(()) = self.trouble.changed() => { self.say_bus(); Some(News::Look) }
                 () = store.woken() => Some(News::Look),
@@ -421,17 +427,17 @@ impl Loop<'_> {
             match self.driver.take_message(delivery.message.clone()).await {
                 Ok(news) => {
                     changed |= news;
+                    if self.intake.took() {
+                        self.driver.was_deaf();
+                        changed = true;
+                    }
                     taken.push(delivery);
                     if let Some(line) = progress {
                         self.reporter.task(&line);
                     }
                 }
                 Err(error) => {
-                    self.complain(&error);
-                    // Not acknowledged, it comes again, but not for ever.
-                    if error.parks_after().is_some_and(|tries| delivery.tries >= tries) {
-                        put_aside(delivery, format!("refused: {}", crate::commands::chain(&error))).await;
-                    }
+                    self.not_taken(&error, delivery).await;
                     return Ok(true);
                 }
             }
@@ -441,6 +447,23 @@ impl Loop<'_> {
             }
         }
         Ok(changed)
+    }
+
+    /// Says why a message was not taken in. Not acknowledged, it comes again; where it is at fault itself, not for ever.
+    async fn not_taken(&mut self, error: &crate::driver::Error, delivery: Delivery<FromAgent>) {
+        let text = crate::commands::chain(error);
+        if let Some(tries) = error.parks_after() {
+            self.complain(error);
+            if delivery.tries >= tries {
+                put_aside(delivery, format!("refused: {text}")).await;
+            }
+            return;
+        }
+        self.watched.failed(error);
+        if self.intake.failed(watched::part_of(error), text.clone()) {
+            self.output.failure(&text, &[]);
+        }
+        self.exit = Exit::Error;
     }
 
     /// Whether nobody by that name has a place on the broker.
@@ -463,10 +486,13 @@ impl Loop<'_> {
     async fn wait_for_agents(&mut self, options: &Options) -> Result<()> {
         self.watched.bus(self.trouble.borrow().clone());
         if self.embedded.is_some() {
-            let first = tokio::time::timeout(HELLO_TIMEOUT, self.hub.receive()).await;
-            return match first {
-                Ok(message) => self.take(message).await.map(drop),
-                Err(_) => bail!("the embedded agent did not start in {} s", HELLO_TIMEOUT.as_secs()),
+            return tokio::select! {
+                biased;
+                message = self.hub.receive() => self.take(message).await.map(drop),
+                why = agent::death(self.embedded) => bail!("the embedded agent has ended: {why}"),
+                () = tokio::time::sleep(HELLO_TIMEOUT) => {
+                    bail!("the embedded agent did not start in {} s", HELLO_TIMEOUT.as_secs())
+                }
             };
         }
         if options.once {
@@ -495,15 +521,15 @@ impl Loop<'_> {
 
     async fn tick(&mut self) -> Result<Option<Timestamp>> {
         let began = Instant::now();
-        // While nothing comes over the bus nobody is silent.
-        if self.trouble.borrow().is_some() {
+        // While nothing comes over the bus, or is taken in from it, nobody is silent.
+        if self.trouble.borrow().is_some() || self.intake.trouble().is_some() {
             self.driver.was_deaf();
         }
         match self.driver.tick().await {
             Ok(tick) => {
-                self.watched.ticked(began, &tick, self.driver.infra_trouble());
+                self.watched.ticked(began, &tick, self.driver.infra_trouble(), self.intake.trouble());
                 self.last_error = None;
-                self.exit = Exit::Done;
+                self.exit = if self.intake.trouble().is_none() { Exit::Done } else { Exit::Error };
                 self.say_troubles(tick.troubles);
                 self.say_parked(&tick.parked);
                 match self.show().await {
@@ -646,7 +672,7 @@ impl Loop<'_> {
         if states.iter().any(|(name, (state, _))| pending(state) && !self.troubles.contains_key(name)) {
             return Ok(false);
         }
-        if !self.troubles.is_empty() {
+        if !self.troubles.is_empty() || self.intake.trouble().is_some() {
             self.exit = Exit::Error;
         } else if !self.unread.is_empty() || states.values().any(|(state, _)| state.needs_attention()) {
             self.exit = Exit::Attention;

@@ -24,6 +24,8 @@ pub(super) struct Embedded {
     /// Its work, whose settings may change.
     pub ansible: Ansible,
     stop: watch::Sender<Shutdown>,
+    /// Why it ended, once it did.
+    ended: watch::Receiver<Option<String>>,
 }
 
 impl Embedded {
@@ -47,12 +49,17 @@ impl Embedded {
         settings.recorder = recorder;
         let agent = Agent::new(settings, Arc::new(link), Arc::new(work.clone()));
         let (stop, told) = watch::channel(Shutdown::No);
-        let task = tokio::spawn(async move {
-            if let Err(error) = agent.run(told).await {
-                tracing::error!(error = %crate::commands::chain(&error), "the agent stopped");
-            }
-        });
-        Ok(Self { task, ansible: work, stop })
+        let (say, ended) = watch::channel(None);
+        let life = tokio::spawn(agent.run(told));
+        let task = tokio::spawn(async move { drop(say.send(Some(end_of(life).await))) });
+        Ok(Self { task, ansible: work, stop, ended })
+    }
+
+    /// Waits until it has ended; why it did. Before [`Embedded::end`] nothing tells it to.
+    async fn ended(&self) -> String {
+        let mut ended = self.ended.clone();
+        let why = ended.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+        why.unwrap_or_else(|| "nobody knows why".to_owned())
     }
 
     /// Ends it after its processes have ended; whether it did.
@@ -60,6 +67,25 @@ impl Embedded {
         // It has ended by itself where nobody listens.
         let _ = self.stop.send(Shutdown::Cancel);
         tokio::time::timeout(LONGEST_END, self.task).await.is_ok()
+    }
+}
+
+/// Why an agent's life ended; a panic is an end as well.
+async fn end_of(life: JoinHandle<Result<(), chiffon_runtime::Error>>) -> String {
+    let why = match life.await {
+        Ok(Ok(())) => return "it was told to".to_owned(),
+        Ok(Err(error)) => crate::commands::chain(&error),
+        Err(error) => error.to_string(),
+    };
+    tracing::error!(error = %why, "the agent stopped");
+    why
+}
+
+/// Waits for the end of the embedded agent, for ever where there is none; why it ended.
+pub(super) async fn death(embedded: Option<&Embedded>) -> String {
+    match embedded {
+        Some(embedded) => embedded.ended().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -78,5 +104,17 @@ pub(crate) fn ansible(home: &Home, config: &Config, environment: &Environment) -
         state_folder: home.state(),
         log_cap_bytes: AnsibleConfig::LOG_CAP_BYTES,
         grace: AnsibleConfig::GRACE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_an_end_with_a_reason() {
+        let why = end_of(tokio::spawn(async { panic!("out of bounds") })).await;
+        assert!(why.contains("out of bounds"), "{why}");
+        assert_eq!(end_of(tokio::spawn(async { Ok(()) })).await, "it was told to");
     }
 }

@@ -78,12 +78,13 @@ impl Watched {
         self.context.health.turned();
     }
 
-    /// A tick ended well.
-    pub fn ticked(&self, began: Instant, tick: &Tick, infra: Option<String>) {
+    /// A tick ended well; `intake` is what is missing all the same, since messages can't be taken in.
+    pub fn ticked(&self, began: Instant, tick: &Tick, infra: Option<String>, intake: Option<&(Part, String)>) {
         let (health, metrics) = (&self.context.health, &self.context.metrics);
         health.set(Part::FirstTick, None);
-        health.set(Part::Work, None);
-        health.set(Part::Store, None);
+        for part in [Part::Work, Part::Store] {
+            health.set(part, intake.filter(|(missing, _)| *missing == part).map(|(_, why)| why.clone()));
+        }
         health.set(Part::Infra, infra);
         metrics.turned(Turn::Look);
         metrics.ticked(began.elapsed().as_secs_f64(), tick.actions);
@@ -93,8 +94,7 @@ impl Watched {
     /// Something failed and was said.
     pub fn failed(&self, error: &crate::driver::Error) {
         self.context.metrics.failed();
-        let part = if matches!(error, crate::driver::Error::Store(_)) { Part::Store } else { Part::Work };
-        self.context.health.set(part, Some(crate::commands::chain(error)));
+        self.context.health.set(part_of(error), Some(crate::commands::chain(error)));
     }
 
     /// The lease was renewed, or the infra repository fetched.
@@ -139,4 +139,9 @@ impl Watched {
             web.stop().await;
         }
     }
+}
+
+/// What is missing where this failed.
+pub(super) fn part_of(error: &crate::driver::Error) -> Part {
+    if matches!(error, crate::driver::Error::Store(_)) { Part::Store } else { Part::Work }
 }

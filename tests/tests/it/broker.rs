@@ -181,6 +181,24 @@ fn s14_doctor_shows_an_insecure_line_to_the_management() {
 }
 
 #[test]
+fn doctor_goes_without_the_password_of_the_management() {
+    let bed = Bed::new();
+    let broker = bed.join_broker();
+    let secret = bed.home().join("management-password");
+    fs::remove_file(&secret).unwrap();
+    let said = bed.chiffon(&["doctor"]).ends(0).out;
+    assert!(said.contains("ok   line to the broker's management") && said.contains("is not here"), "{said}");
+    let before = replace(&bed, broker.management(), "http://admin@broker.lan:15672");
+    let said = bed.chiffon(&["doctor"]).ends(3).out;
+    assert!(said.contains("FAIL line to the broker's management") && said.contains("in the clear"), "{said}");
+    fs::write(bed.home().join("chiffon.yaml"), before).unwrap();
+    fs::write(&secret, "secret").unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
+    let said = bed.chiffon(&["doctor"]).ends(3).out;
+    assert!(said.contains("FAIL line to the broker's management") && said.contains("others can read"), "{said}");
+}
+
+#[test]
 fn a_revocation_that_the_broker_did_not_hear_is_said_again() {
     let bed = Bed::new();
     let broker = bed.join_broker();

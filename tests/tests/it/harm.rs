@@ -1,9 +1,13 @@
 //! Services and agents that come to harm, beside what the crash matrix does at each point.
 
+use std::fs;
+use std::str::FromStr as _;
 use std::time::Duration;
 
-use chiffon_tests::{Background, Bed, Merge, Service, new_database_at};
+use chiffon_tests::{Background, Bed, Merge, Service, new_database, new_database_at};
 use serde_json::{Value, json};
+use sqlx::Connection as _;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
 
 /// Patience of an agent's silence in these tests, in seconds; agents speak every second.
 const SILENCE: f64 = 5.0;
@@ -258,6 +262,53 @@ fn a_database_that_is_away_is_named_at_once() {
     });
     up.signal("TERM");
     assert_eq!(up.end(), 0);
+}
+
+/// Makes a database take no word of an agent, as one without room takes none.
+const REFUSE: &str = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE 'no room' USING ERRCODE = '53100'; END $$;
+    CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON agents FOR EACH ROW EXECUTE FUNCTION refuse()";
+
+fn tell(database: &str, what: &'static str) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+        let mut raw = PgConnection::connect_with(&PgConnectOptions::from_str(database).unwrap()).await.unwrap();
+        sqlx::raw_sql(what).execute(&mut raw).await.unwrap();
+        raw.close().await.unwrap();
+    });
+}
+
+#[test]
+fn a_database_that_takes_nothing_is_named_once_and_asked_ever_more_seldom() {
+    let bed = Bed::new();
+    let database = new_database();
+    bed.keep_records_at(&database);
+    bed.configure("  web:\n    listen: 127.0.0.1:0\n");
+    let mut up = bed.up();
+    tell(&database, REFUSE);
+    up.wait_for("error: the store failed");
+    // What is decided goes on, and does not hide that agents are not heard.
+    bed.push_request("journal", "Deploy the journal");
+    up.wait_for("journal: proposed");
+    let ready = bed.page("/readyz").unwrap();
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains(r#""what":"store""#), "{ready}");
+    assert!(bed.metric("chiffon_errors_total").is_some_and(|errors| errors < 10.0), "it pauses in between");
+    assert_eq!(up.seen().iter().filter(|line| line.starts_with("error")).count(), 1, "{:#?}", up.seen());
+    tell(&database, "DROP TRIGGER refuse ON agents");
+    up.wait_until("it is ready again", Duration::from_secs(60), || {
+        bed.page("/readyz").unwrap().starts_with("HTTP/1.1 200")
+    });
+    up.signal("TERM");
+    assert_eq!(up.end(), 0);
+}
+
+#[test]
+fn an_embedded_agent_that_can_not_go_on_ends_the_process_with_the_reason() {
+    let bed = Bed::new();
+    let folder = bed.home().join("state/agent");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("journal.jsonl"), "no entry\nno entry\n").unwrap();
+    let said = bed.up_once().ends(1).err;
+    assert!(said.contains("the embedded agent has ended") && said.contains("journal.jsonl"), "{said}");
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! The broker, the lines to it (S14), and the key that agents believe.
 
-use chiffon_link::amqp;
-use chiffon_schemas::{AmqpSpec, Name};
+use anyhow::Result;
+use chiffon_link::amqp::management::Management;
+use chiffon_link::{amqp, read_authority};
+use chiffon_schemas::{AmqpSpec, ManagementSpec, Name};
 
 use super::{Check, bad, good};
 use crate::commands::chain;
@@ -51,11 +53,30 @@ fn line(what: &'static str, is_remote: bool, is_encrypted: bool) -> Check {
 
 fn management(home: &Home, config: &Config) -> Option<Check> {
     let what = "line to the broker's management";
-    config.spec.bus.management.as_ref()?;
-    Some(match crate::bus::management(home, config) {
-        Ok((management, _)) => line(what, management.is_remote(), management.is_encrypted()),
+    let spec = config.spec.bus.management.as_ref()?;
+    let password = home.folder().join(&spec.password_file);
+    // Where the file can't even be looked for, reading it says why.
+    let is_away = password.try_exists().is_ok_and(|there| !there);
+    let management = if is_away { without_password(home, spec) } else { managed(home, config) };
+    let mut check = match management {
+        Ok(management) => line(what, management.is_remote(), management.is_encrypted()),
         Err(error) => bad(what, chain(error.as_ref()), "mend `bus.management` in chiffon.yaml"),
-    })
+    };
+    if is_away {
+        let only = "`chiffon broker setup` and `chiffon agent` alone need it";
+        check.found = format!("{}; {} is not here: {only}", check.found, password.display());
+    }
+    Some(check)
+}
+
+fn managed(home: &Home, config: &Config) -> Result<Management> {
+    crate::bus::management(home, config).map(|(management, _)| management)
+}
+
+/// The management, for whoever asks it nothing: `chiffon up` goes without its password, which may be kept elsewhere.
+fn without_password(home: &Home, spec: &ManagementSpec) -> Result<Management> {
+    let ca = spec.ca_file.as_deref().map(|file| read_authority(&home.folder().join(file))).transpose()?;
+    Ok(Management::new(&spec.url, "", ca.as_deref(), spec.insecure_tls)?)
 }
 
 /// The broker as agents reach it, where that differs: each of them would refuse it after its token is used up.

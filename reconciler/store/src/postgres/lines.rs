@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::PATIENCE;
 
-/// How many of them there are at most.
+/// How many of them there are at most, beside those of the pool: it no longer counts what was taken from it for good.
 const LINES: usize = 3;
 
 /// A line that was idle for longer is asked whether it still works.

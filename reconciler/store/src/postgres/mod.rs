@@ -33,7 +33,8 @@ use lines::{Line, Lines};
 use rows::columns;
 pub use server::Server;
 
-/// How many connections one reconciler holds at most.
+/// How many connections the pool holds at most: one for wake-ups, the others for the lease and whatever is not asked
+/// on [`Lines`]. Those count for themselves, so one reconciler holds eight at most, as docs/operations.md says.
 const CONNECTIONS: u32 = 5;
 
 /// How long a free connection, or the server, is waited for.
