@@ -15,6 +15,8 @@ mod look;
 pub(crate) mod main_branch;
 pub(crate) mod pages;
 mod planning;
+mod relay;
+mod reports;
 mod results;
 
 pub use error::Error;

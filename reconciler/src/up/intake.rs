@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 /// The pauses after a message that could not be taken in: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Whether messages are taken in, and where they are not, why.
 pub(super) struct Intake {
@@ -72,10 +72,10 @@ mod tests {
         let mut intake = Intake::new();
         assert!(!intake.took() && intake.trouble().is_none());
         assert_eq!(fails(&mut intake, "read-only"), (true, 1));
-        for pause in [2, 4, 8, 16, 30, 30] {
+        for pause in [2, 4, 5, 5] {
             assert_eq!(fails(&mut intake, "read-only"), (false, pause));
         }
-        assert_eq!(fails(&mut intake, "no space"), (true, 30));
+        assert_eq!(fails(&mut intake, "no space"), (true, 5));
         assert_eq!(intake.trouble(), Some(&(Part::Store, "no space".to_owned())));
         assert!(intake.took() && intake.trouble().is_none() && intake.retry_at.is_none());
         assert_eq!(fails(&mut intake, "no space"), (true, 1));
