@@ -11,6 +11,7 @@ mod broker;
 mod cast;
 mod collector;
 pub mod crash;
+pub mod forge;
 mod infra;
 mod postgres;
 mod service;

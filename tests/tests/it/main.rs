@@ -6,6 +6,7 @@ mod broker;
 mod crash;
 mod deploy;
 mod documents;
+mod forge;
 mod harm;
 mod infra;
 mod keys;

@@ -1,0 +1,70 @@
+//! What a forge does in the repository behind it, by the `git` program.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Runs git in a bare repository as somebody; what it printed, where it succeeded.
+fn git(bare: &Path, login: &str, arguments: &[&str]) -> Option<String> {
+    let email = format!("{login}@forge.test");
+    let done = Command::new("git")
+        .arg("--git-dir")
+        .arg(bare)
+        .args(arguments)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .envs([("GIT_AUTHOR_NAME", login), ("GIT_COMMITTER_NAME", login)])
+        .envs([("GIT_AUTHOR_EMAIL", &email), ("GIT_COMMITTER_EMAIL", &email)])
+        .output()
+        .unwrap();
+    done.status.success().then(|| String::from_utf8(done.stdout).unwrap().trim().to_owned())
+}
+
+/// The commit of a branch.
+pub fn tip(bare: &Path, branch: &str) -> Option<String> {
+    let reference = format!("refs/heads/{branch}");
+    git(bare, "forge", &["rev-parse", "--verify", "--quiet", "--end-of-options", &reference])
+}
+
+/// Whether a commit is there.
+pub fn is_commit(bare: &Path, commit: &str) -> bool {
+    commit.len() == 40 && git(bare, "forge", &["cat-file", "-e", &format!("{commit}^{{commit}}")]).is_some()
+}
+
+/// Merges a commit into a branch; `None` where they conflict.
+pub fn merge(bare: &Path, base: &str, head: &str, login: &str, message: &str) -> Option<String> {
+    let before = tip(bare, base)?;
+    let tree = git(bare, login, &["merge-tree", "--write-tree", &before, head])?;
+    let parents = ["-p", before.as_str(), "-p", head];
+    let commit = git(bare, login, &[&["commit-tree", &tree, "-m", message], &parents[..]].concat())?;
+    git(bare, login, &["update-ref", &format!("refs/heads/{base}"), &commit, &before])?;
+    Some(commit)
+}
+
+/// Commits one file on a branch, which begins at another where it is not there yet; the commit.
+pub fn commit(bare: &Path, branch: &str, from: Option<&str>, path: &str, text: &str) -> String {
+    let start = tip(bare, branch).or_else(|| from.and_then(|from| tip(bare, from)));
+    let parent = start.map(|start| format!("from {start}\n")).unwrap_or_default();
+    let message = format!("change {path}");
+    let stream = format!(
+        "commit refs/heads/{branch}\ncommitter somebody <somebody@forge.test> 1700000000 +0000\n\
+         data {}\n{message}\n{parent}M 100644 inline {path}\ndata {}\n{text}\n\n",
+        message.len(),
+        text.len()
+    );
+    let mut child = Command::new("git")
+        .arg("--git-dir")
+        .arg(bare)
+        .args(["fast-import", "--quiet"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(stream.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success(), "{stream}");
+    tip(bare, branch).unwrap()
+}
+
+/// Takes a branch away.
+pub fn remove(bare: &Path, branch: &str) {
+    git(bare, "forge", &["update-ref", "-d", &format!("refs/heads/{branch}")]).unwrap();
+}

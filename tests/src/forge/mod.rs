@@ -1,0 +1,186 @@
+//! A forge for tests: real rules over a real bare repository, spoken in the dialect of each vendor, with faults on demand.
+//! What goes over the line is held against the vendor's own description of its interface.
+
+mod git;
+mod gitea;
+mod github;
+mod state;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State as Extracted;
+use axum::http::{Request, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+pub use state::{Comment, Fate, Fault, No, Pull, Review, Role, State, Status};
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub struct Login(pub String);
+
+/// What all answers are made from.
+#[derive(Debug, Clone)]
+pub struct Shared(Arc<Mutex<State>>);
+
+impl Shared {
+    /// The forge, for as long as nobody else looks.
+    pub fn forge(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Which vendor's way of speaking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// Gitea and Forgejo.
+    Gitea,
+    /// GitHub.
+    GitHub,
+}
+
+/// A forge that answers on this machine until it is dropped.
+#[derive(Debug)]
+pub struct TestForge {
+    dialect: Dialect,
+    shared: Shared,
+    address: SocketAddr,
+    _folder: tempfile::TempDir,
+    bare: PathBuf,
+    _stop: tokio::sync::oneshot::Sender<()>,
+}
+
+impl TestForge {
+    /// One with an empty repository `ops/requests`.
+    pub fn start(dialect: Dialect) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let bare = folder.path().join("requests.git");
+        let made = std::process::Command::new("git")
+            .args(["init", "--quiet", "--bare", "--initial-branch=main"])
+            .arg(&bare)
+            .status();
+        assert!(made.unwrap().success());
+        let shared = Shared(Arc::new(Mutex::new(State::new(&bare))));
+        let routes = match dialect {
+            Dialect::Gitea => gitea::routes(),
+            Dialect::GitHub => github::routes(),
+        };
+        let app = routes.layer(axum::middleware::from_fn_with_state(shared.clone(), enter)).with_state(shared.clone());
+        let (address, stop) = serve(app);
+        Self { dialect, shared, address, _folder: folder, bare, _stop: stop }
+    }
+
+    /// How it speaks.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Its address.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The bare repository behind it.
+    pub fn bare(&self) -> &Path {
+        &self.bare
+    }
+
+    /// What it remembers.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.forge()
+    }
+
+    /// An account with a role and a token that may do all that the account may.
+    pub fn account(&self, login: &str, role: Role) -> String {
+        let token = format!("token-of-{login}");
+        let mut forge = self.state();
+        forge.roles.insert(login.to_owned(), role);
+        forge.tokens.insert(token.clone(), (login.to_owned(), BTreeSet::from(["all".to_owned()])));
+        token
+    }
+
+    /// Commits a file on a branch, which begins at `main` where it is not there yet; the commit.
+    pub fn commit(&self, branch: &str, path: &str, text: &str) -> String {
+        git::commit(&self.bare, branch, Some("main"), path, text)
+    }
+
+    /// Takes a branch away.
+    pub fn remove_branch(&self, branch: &str) {
+        git::remove(&self.bare, branch);
+    }
+
+    /// The commit of a branch.
+    pub fn tip(&self, branch: &str) -> Option<String> {
+        git::tip(&self.bare, branch)
+    }
+
+    /// Puts something that goes wrong behind what is there already.
+    pub fn fault(&self, fault: Fault) {
+        self.state().faults.push_back(fault);
+    }
+}
+
+/// Answers on a free port, on a thread of its own.
+fn serve(app: Router) -> (SocketAddr, tokio::sync::oneshot::Sender<()>) {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let address = socket.local_addr().unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let socket = tokio::net::TcpListener::from_std(socket).unwrap();
+            tokio::select! {
+                ended = axum::serve(socket, app).into_future() => ended.unwrap(),
+                _ = stopped => {}
+            }
+        });
+    });
+    (address, stop)
+}
+
+/// Lets in who has a token, and lets go wrong what is to.
+async fn enter(Extracted(shared): Extracted<Shared>, mut request: Request<Body>, next: Next) -> Response {
+    let token = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = token.and_then(|text| text.strip_prefix("token ").or_else(|| text.strip_prefix("Bearer ")));
+    let (login, fault) = {
+        let mut forge = shared.forge();
+        forge.asked.push(format!("{} {}", request.method(), request.uri()));
+        let login = token.and_then(|token| forge.tokens.get(token)).map(|(login, _)| login.clone());
+        let is_due = !matches!(forge.faults.front(), None | Some(Fault::StillComputing));
+        (login, if is_due { forge.faults.pop_front() } else { None })
+    };
+    if let Some(Fault::Refuse(status, headers)) = fault {
+        let status = StatusCode::from_u16(status).unwrap();
+        let mut response = (status, r#"{"message": "as the test wants it"}"#).into_response();
+        for (name, value) in headers {
+            response.headers_mut().insert(name, value.parse().unwrap());
+        }
+        return response;
+    }
+    let Some(login) = login else {
+        return (StatusCode::UNAUTHORIZED, r#"{"message": "invalid username, password or token"}"#).into_response();
+    };
+    request.extensions_mut().insert(Login(login));
+    let response = next.run(request).await;
+    if fault == Some(Fault::LoseAnswer) {
+        // It ends before it is as long as it says.
+        return ([(header::CONTENT_LENGTH, "1000")], Body::from("{")).into_response();
+    }
+    response
+}
+
+/// A text of a question.
+fn text<'a>(body: &'a serde_json::Value, key: &str) -> Option<&'a str> {
+    body.get(key).and_then(serde_json::Value::as_str)
+}
+
+/// A time as everybody asks for it.
+fn utc(secs: i64) -> String {
+    chiffon_schemas::Timestamp::from_secs(secs).to_string()
+}
