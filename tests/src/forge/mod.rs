@@ -1,6 +1,7 @@
 //! A forge for tests: real rules over a real bare repository, spoken in the dialect of each vendor, with faults on demand.
 //! What goes over the line is held against the vendor's own description of its interface.
 
+mod description;
 mod git;
 mod gitea;
 mod github;
@@ -12,11 +13,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
-use axum::body::Body;
-use axum::extract::State as Extracted;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Query, State as Extracted};
 use axum::http::{Request, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+
+use description::Description;
 
 pub use state::{Comment, Fate, Fault, No, Pull, Review, Role, State, Status};
 
@@ -70,7 +73,11 @@ impl TestForge {
             Dialect::Gitea => gitea::routes(),
             Dialect::GitHub => github::routes(),
         };
-        let app = routes.layer(axum::middleware::from_fn_with_state(shared.clone(), enter)).with_state(shared.clone());
+        let seen = axum::middleware::from_fn_with_state((shared.clone(), dialect), described);
+        let app = routes
+            .layer(seen)
+            .layer(axum::middleware::from_fn_with_state(shared.clone(), enter))
+            .with_state(shared.clone());
         let (address, stop) = serve(app);
         Self { dialect, shared, address, _folder: folder, bare, _stop: stop }
     }
@@ -125,6 +132,16 @@ impl TestForge {
     }
 }
 
+impl Drop for TestForge {
+    /// What was not as the vendor describes it fails the test.
+    fn drop(&mut self) {
+        let undescribed = std::mem::take(&mut self.state().undescribed);
+        if !std::thread::panicking() {
+            assert!(undescribed.is_empty(), "not as the vendor describes it: {undescribed:#?}");
+        }
+    }
+}
+
 /// Answers on a free port, on a thread of its own.
 fn serve(app: Router) -> (SocketAddr, tokio::sync::oneshot::Sender<()>) {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -142,6 +159,46 @@ fn serve(app: Router) -> (SocketAddr, tokio::sync::oneshot::Sender<()>) {
         });
     });
     (address, stop)
+}
+
+/// Holds what is asked and what is answered against the vendor's description.
+async fn described(
+    Extracted((shared, dialect)): Extracted<(Shared, Dialect)>,
+    request: Request<Body>,
+    next: Next,
+) -> Response {
+    let description = Description::of(dialect);
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    // GraphQL has a description of another kind.
+    if uri.path() == "/graphql" {
+        return next.run(request).await;
+    }
+    let (head, body) = request.into_parts();
+    let asked = to_bytes(body, usize::MAX).await.unwrap();
+    let operation = description.operation(&method, uri.path());
+    let query = Query::<Vec<(String, String)>>::try_from_uri(&uri).map(|Query(query)| query).unwrap_or_default();
+    let body = (!asked.is_empty()).then(|| serde_json::from_slice(&asked).unwrap_or(serde_json::Value::Null));
+    let found = match operation {
+        None => Err(format!("{method} {uri} is nothing that it knows")),
+        Some(operation) => description.asked(operation, &query, body.as_ref()),
+    };
+    let response = next.run(Request::from_parts(head, Body::from(asked))).await;
+    let (mut head, body) = response.into_parts();
+    head.headers.remove(header::CONTENT_LENGTH);
+    let mut answer = to_bytes(body, usize::MAX).await.unwrap().to_vec();
+    let status = head.status.as_u16();
+    if let Some(operation) = operation.filter(|_| dialect == Dialect::GitHub) {
+        answer = description.completed(operation, status, &answer);
+    }
+    // Refusals that any question may meet are not listed with each; nor is that nothing changed.
+    let any = matches!(status, 304 | 401 | 403 | 404 | 405 | 409 | 412 | 422);
+    let told = match operation {
+        Some(operation) if !any => description.answered(operation, status, &answer),
+        _ => Ok(()),
+    };
+    let mut forge = shared.forge();
+    forge.undescribed.extend([found, told].into_iter().filter_map(Result::err));
+    Response::from_parts(head, Body::from(answer))
 }
 
 /// Lets in who has a token, and lets go wrong what is to.

@@ -161,6 +161,8 @@ pub struct State {
     pub faults: VecDeque<Fault>,
     /// Questions so far: method and path.
     pub asked: Vec<String>,
+    /// Questions and answers that are not as the vendor describes them.
+    pub undescribed: Vec<String>,
     /// Seconds since the forge began; each change takes one.
     now: i64,
     last_id: u64,
@@ -179,6 +181,7 @@ impl State {
             statuses: BTreeMap::new(),
             faults: VecDeque::new(),
             asked: Vec::new(),
+            undescribed: Vec::new(),
             now: 1_700_000_000,
             last_id: 0,
         }
