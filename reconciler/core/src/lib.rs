@@ -2,7 +2,9 @@
 //!
 //! No I/O, no clock, no ids made up here: time and ids are fields of what comes in.
 
+mod approval;
 pub mod catalogue;
+mod comment;
 mod decide;
 pub mod facts;
 mod gate;
@@ -10,6 +12,8 @@ mod policy;
 pub mod risk;
 mod state;
 
+pub use approval::{ApprovalPolicy, ApprovalRule, Expected, Merge, NotApproved, approval};
+pub use comment::{CommentCommand, NoCommand, commands};
 pub use decide::{
     Action, Decision, Freshness, after_resolving, decide, last_was_edited_by_person, not_as_planned, retry_refused,
     step_succeeded,

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on says where")]
 
 mod acts;
+mod approvals;
 mod boundaries;
 mod bus;
 mod events;
