@@ -140,7 +140,19 @@ impl Git {
         self.fetch_refs(repo, url, "+refs/heads/*:refs/heads/*")
     }
 
+    /// Brings refs of a remote into refs of `repo`, and removes those of ours that theirs are gone of.
+    ///
+    /// # Errors
+    /// The remote can't be reached.
+    pub(crate) fn fetch_pruned(&self, repo: &Path, url: &GitUrl, refspecs: &[String]) -> Result<(), Error> {
+        self.fetch_all(repo, url, refspecs, true)
+    }
+
     fn fetch_refs(&self, repo: &Path, url: &GitUrl, refspec: &str) -> Result<(), Error> {
+        self.fetch_all(repo, url, &[refspec.to_owned()], false)
+    }
+
+    fn fetch_all(&self, repo: &Path, url: &GitUrl, refspecs: &[String], prune: bool) -> Result<(), Error> {
         let mut command = self.remote_command(Some(repo), url)?;
         command.args([
             "fetch",
@@ -150,7 +162,10 @@ impl Git {
             "--no-recurse-submodules",
             "--refmap=",
         ]);
-        command.args(["--end-of-options", url.as_str(), refspec]);
+        if prune {
+            command.args(["--prune", "--atomic"]);
+        }
+        command.args(["--end-of-options", url.as_str()]).args(refspecs);
         self.succeed("fetch", command, FETCH_LIMIT).map(drop)
     }
 
@@ -168,8 +183,21 @@ impl Git {
         to: &RefName,
         lease: Option<&Oid>,
     ) -> Result<(), Error> {
+        self.move_branch(repo, url, Some(commit), to, lease)
+    }
+
+    /// As [`Git::push`]; `None` in place of a commit removes the branch.
+    pub(crate) fn move_branch(
+        &self,
+        repo: &Path,
+        url: &GitUrl,
+        commit: Option<&Oid>,
+        to: &RefName,
+        lease: Option<&Oid>,
+    ) -> Result<(), Error> {
         let mut command = self.remote_command(Some(repo), url)?;
         let lease = lease.map_or_else(String::new, ToString::to_string);
+        let from = commit.map_or_else(String::new, ToString::to_string);
         command.args([
             "push",
             "--porcelain",
@@ -179,7 +207,7 @@ impl Git {
             "--no-recurse-submodules",
         ]);
         command.arg(format!("--force-with-lease={to}:{lease}"));
-        command.args(["--end-of-options", url.as_str(), &format!("{commit}:{to}")]);
+        command.args(["--end-of-options", url.as_str(), &format!("{from}:{to}")]);
         let done = self.finish("push", command, LIMIT)?;
         if done.status.success() {
             return Ok(());
@@ -249,6 +277,10 @@ impl Git {
         let mut command = self.command();
         let protocol = match url.transport() {
             Transport::Https => "https",
+            Transport::Http => {
+                command.args(["-c", "protocol.http.allow=always"]);
+                "http"
+            }
             Transport::Ssh => "ssh",
             Transport::File => {
                 command.args(["-c", "protocol.file.allow=always"]);

@@ -25,6 +25,19 @@ impl RefName {
         Self("refs/heads/chiffon/audit".to_owned())
     }
 
+    /// Where the forge's own plan branches, and its audit branch, are remembered as they were when last looked at.
+    pub(crate) const FORGE: &str = "refs/chiffon/forge/";
+
+    /// The forge's plan branch of a request, as it was when last looked at.
+    pub fn forge_plan_branch(name: &Name) -> Self {
+        Self(format!("{}plan/{name}", Self::FORGE))
+    }
+
+    /// The forge's audit branch, as it was when last looked at.
+    pub fn forge_audit() -> Self {
+        Self(format!("{}audit", Self::FORGE))
+    }
+
     /// Where pins lie.
     pub(crate) const PINS: &str = "refs/chiffon/pins/";
 

@@ -32,6 +32,8 @@ pub struct GitUrl {
 /// How an address is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {
+    /// In the clear: on this machine, or where the operator said so (S14).
+    Http,
     Https,
     Ssh,
     File,
@@ -45,6 +47,39 @@ impl GitUrl {
     /// Anything else, and whatever could be read as an option or run a program.
     pub fn parse(text: &str, files: FilePolicy) -> Result<Self, Error> {
         parse(text, files).map_err(|reason| Error::Url { shown: without_password(text), reason })
+    }
+
+    /// Parses the address of a forge's repository: as [`GitUrl::parse`], and `http://` as well where it stays on this
+    /// machine, or `insecure` says that somebody on the way is trusted (S14).
+    ///
+    /// # Errors
+    /// As [`GitUrl::parse`].
+    pub fn of_forge(text: &str, insecure: bool) -> Result<Self, Error> {
+        let Some(rest) = text.strip_prefix("http://") else { return Self::parse(text, FilePolicy::Allow) };
+        let fail = |reason| Error::Url { shown: without_password(text), reason };
+        if text.len() > MAX_LEN || text.contains(|c: char| c.is_control() || c.is_whitespace() || c == '\\') {
+            return Err(fail("it is too long, or has characters that no address has"));
+        }
+        let mut url = web(rest, "http", Transport::Http).map_err(fail)?;
+        let host = url.text["http://".len()..].split(['/', ':']).next().unwrap_or_default();
+        let local =
+            host == "localhost" || host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback());
+        if !local && !insecure {
+            return Err(fail("it leaves this machine in the clear: write https://"));
+        }
+        url.transport = Transport::Http;
+        Ok(url)
+    }
+
+    /// The same address, reached as somebody; of no meaning for ssh and for paths.
+    #[must_use]
+    pub fn with_login(mut self, user: &str, password: &str) -> Self {
+        // A line break would be a further line of the credential protocol.
+        let clean = |text: &str| text.chars().filter(|c| !c.is_control()).collect::<String>();
+        if matches!(self.transport, Transport::Http | Transport::Https) {
+            (self.user, self.password) = (Some(clean(user)), Some(clean(password)));
+        }
+        self
     }
 
     /// The address as git takes it.
@@ -93,7 +128,7 @@ fn parse(text: &str, files: FilePolicy) -> Result<GitUrl, &'static str> {
         return Err("write https://host/path, user@host:path, or an absolute path");
     }
     if let Some(rest) = text.strip_prefix("https://") {
-        return https(rest);
+        return web(rest, "https", Transport::Https);
     }
     if let Some(rest) = text.strip_prefix("ssh://") {
         let (authority, path) = rest.split_once('/').ok_or("its path is missing")?;
@@ -115,7 +150,7 @@ fn parse(text: &str, files: FilePolicy) -> Result<GitUrl, &'static str> {
     }
 }
 
-fn https(rest: &str) -> Result<GitUrl, &'static str> {
+fn web(rest: &str, scheme: &str, transport: Transport) -> Result<GitUrl, &'static str> {
     let (authority, path) = rest.split_once('/').ok_or("its path is missing")?;
     let (login, host) = authority.rsplit_once('@').map_or((None, authority), |(login, host)| (Some(login), host));
     if !is_host(host) || path.is_empty() {
@@ -125,7 +160,7 @@ fn https(rest: &str) -> Result<GitUrl, &'static str> {
         None => (None, None),
         Some((user, password)) => (Some(decoded(user)?), Some(decoded(password)?).filter(|it| !it.is_empty())),
     };
-    Ok(GitUrl { text: format!("https://{host}/{path}"), transport: Transport::Https, user, password })
+    Ok(GitUrl { text: format!("{scheme}://{host}/{path}"), transport, user, password })
 }
 
 impl std::fmt::Display for GitUrl {
@@ -267,6 +302,31 @@ mod tests {
         ] {
             assert!(GitUrl::parse(text, FilePolicy::Allow).is_ok(), "{text}");
         }
+    }
+
+    #[test]
+    fn s14_a_forge_in_the_clear_is_one_on_this_machine() {
+        for text in ["http://127.0.0.1:3000/a/b.git", "http://localhost/a/b.git", "http://127.1.2.3/a"] {
+            assert!(GitUrl::of_forge(text, false).is_ok(), "{text}");
+        }
+        for text in
+            ["http://forge.lan/a/b.git", "http://10.0.0.2:3000/a", "http://127.0.0.1.evil/a", "http://localhost.evil/a"]
+        {
+            assert!(GitUrl::of_forge(text, false).is_err(), "{text}");
+            assert!(GitUrl::of_forge(text, true).is_ok(), "{text}");
+        }
+        for text in ["http://-h/x", "http://127.0.0.1", "http:///x", "http://127.0.0.1/a b", "ext::sh -c id"] {
+            assert!(GitUrl::of_forge(text, true).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn s13_a_login_is_no_part_of_the_address() {
+        let url = GitUrl::of_forge("http://127.0.0.1:3000/a/b.git", false).unwrap().with_login("bot", "t0k\nen");
+        assert_eq!((url.user(), url.password()), (Some("bot"), Some("t0ken")));
+        assert!(!format!("{url} {url:?} {}", url.as_str()).contains("t0k"));
+        let path = GitUrl::of_forge("/srv/requests.git", false).unwrap().with_login("bot", "t0ken");
+        assert_eq!((path.user(), path.password()), (None, None));
     }
 
     #[test]

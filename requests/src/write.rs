@@ -78,6 +78,23 @@ impl Repo {
     /// # Errors
     /// [`Error::Moved`] where somebody did; or the repository can't be read or written.
     pub fn commit(&self, edit: &Edit) -> Result<Committed, Error> {
+        let (made, tip) = self.make(edit)?;
+        if made.changed {
+            self.swap(&edit.branch, Some(&made.commit), tip.as_ref())?;
+        }
+        Ok(made)
+    }
+
+    /// Makes a commit and moves no branch: it is to be pushed to where the branch really is.
+    ///
+    /// # Errors
+    /// As [`Repo::commit`].
+    pub fn prepare(&self, edit: &Edit) -> Result<Committed, Error> {
+        Ok(self.make(edit)?.0)
+    }
+
+    /// A commit, and the tip that its branch has now.
+    fn make(&self, edit: &Edit) -> Result<(Committed, Option<Oid>), Error> {
         let tip = self.reference(&edit.branch)?;
         let fits = match &edit.expect {
             Expect::Tip(expected) => tip.as_ref() == Some(expected),
@@ -103,7 +120,7 @@ impl Repo {
             && !edit.allow_empty
             && let Some(tip) = tip
         {
-            return Ok(Committed { commit: tip, changed: false });
+            return Ok((Committed { commit: tip.clone(), changed: false }, Some(tip)));
         }
         let parents = edit.parents.clone().unwrap_or_else(|| tip.iter().cloned().collect());
         let commit = gix::objs::Commit {
@@ -116,8 +133,7 @@ impl Repo {
             extra_headers: Vec::new(),
         };
         let commit = from_gix(self.write_object(&commit)?);
-        self.swap(&edit.branch, Some(&commit), tip.as_ref())?;
-        Ok(Committed { commit, changed: true })
+        Ok((Committed { commit, changed: true }, tip))
     }
 
     /// Makes a commit, again on each new tip where somebody was faster, at most `tries` times.

@@ -13,3 +13,4 @@ mod hostile_trees;
 mod locks;
 mod program;
 mod race;
+mod upstream;

@@ -1,0 +1,82 @@
+//! A forge's repository, of which ours is a copy.
+//!
+//! `main` and the plan branches are as they are there: people move them, and what we write is pushed first. The audit
+//! branch is as it is here: only we write it, and what is there is compared with it.
+
+use std::path::PathBuf;
+
+use chiffon_schemas::{Name, Oid};
+
+use crate::{Error, Git, GitUrl, RefName, Repo};
+
+/// A forge's repository and our copy of it.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    git: Git,
+    path: PathBuf,
+    url: GitUrl,
+}
+
+impl Upstream {
+    /// The repository at `url`, copied to `path`.
+    pub fn new(git: Git, path: impl Into<PathBuf>, url: GitUrl) -> Self {
+        Self { git, path: path.into(), url }
+    }
+
+    /// Our copy; made where there is none.
+    ///
+    /// # Errors
+    /// It can't be made or opened.
+    pub fn open(&self) -> Result<Repo, Error> {
+        if !self.path.join("HEAD").is_file() {
+            self.git.init_bare(&self.path, "main")?;
+        }
+        Repo::open(&self.path)
+    }
+
+    /// Brings the copy up to date. Blocks while git runs.
+    ///
+    /// # Errors
+    /// The forge can't be reached, or has no branch `main`.
+    pub fn fetch(&self) -> Result<(), Error> {
+        // Whatever is missing there must not make git refuse all of it: only patterns may match nothing.
+        let refspecs =
+            ["+refs/heads/main:refs/heads/main".to_owned(), format!("+refs/heads/chiffon/*:{}*", RefName::FORGE)];
+        self.git.fetch_pruned(&self.path, &self.url, &refspecs).map_err(|error| match error {
+            Error::Git { message, .. } if message.contains("couldn't find remote ref") => {
+                Error::NoRemoteBranch { name: "refs/heads/main".to_owned() }
+            }
+            error => error,
+        })
+    }
+
+    /// Moves a request's plan branch on the forge from where it was `seen` to a commit of the copy, or removes it, and
+    /// remembers it. Harmless when repeated.
+    ///
+    /// # Errors
+    /// An error that [`Error::is_stale`] where somebody moved it; or the forge refuses or can't be reached.
+    pub fn move_plan_branch(&self, name: &Name, to: Option<&Oid>, seen: Option<&Oid>) -> Result<(), Error> {
+        self.git.move_branch(&self.path, &self.url, to, &RefName::plan_branch(name), seen)?;
+        self.remember(&RefName::forge_plan_branch(name), to)
+    }
+
+    /// Makes the forge's audit branch be at a commit of ours, which comes after where it was `seen`.
+    ///
+    /// # Errors
+    /// An error that [`Error::is_stale`] where somebody else wrote there; or the forge refuses or can't be reached.
+    pub fn move_audit(&self, to: &Oid, seen: Option<&Oid>) -> Result<(), Error> {
+        self.git.push(&self.path, &self.url, to, &RefName::audit(), seen)?;
+        self.remember(&RefName::forge_audit(), Some(to))
+    }
+
+    /// The next fetch finds the same; this spares waiting for it.
+    fn remember(&self, name: &RefName, to: Option<&Oid>) -> Result<(), Error> {
+        let repo = Repo::open(&self.path)?;
+        let known = repo.reference(name)?;
+        match (to, known) {
+            (Some(to), known) if known.as_ref() != Some(to) => repo.set_ref(name, to, known.as_ref()),
+            (None, Some(known)) => repo.delete_ref(name, &known),
+            _ => Ok(()),
+        }
+    }
+}
