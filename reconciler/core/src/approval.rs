@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 
 use chiffon_schemas::{Host, Plan, RiskLevel};
 
+use crate::facts::{Pull, PullState};
+
 /// Who may approve which plans.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ApprovalPolicy {
@@ -57,6 +59,22 @@ pub struct Merge {
     pub foreign: bool,
     /// Whether the merge is signed by a listed key; why not, where it is not.
     pub signature: Result<(), String>,
+}
+
+impl Merge {
+    /// What a forge said of a pull request, where that is a merge.
+    pub fn of(pull: &Pull) -> Option<Self> {
+        let PullState::Merged { by, .. } = &pull.state else { return None };
+        Some(Self {
+            by: by.clone(),
+            approved_by: pull.approved_by.clone(),
+            may_write: pull.may_write,
+            base: pull.base.clone(),
+            head: pull.head.clone(),
+            foreign: pull.foreign,
+            signature: pull.unsigned.clone().map_or(Ok(()), Err),
+        })
+    }
 }
 
 /// What must be so of a merge.

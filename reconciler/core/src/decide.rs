@@ -5,8 +5,14 @@
 
 use chiffon_schemas::{AttemptState, Host, Name, Oid, RunState, Timestamp};
 
-use crate::facts::{Attempt, Blocked, Offer, OfferState, RefusalReason, RequestFacts, RequestFile, Run, World};
+use crate::approval::{Expected, Merge, approval};
+use crate::facts::{
+    Attempt, Blocked, Offer, OfferState, PullState, RefusalReason, RequestFacts, RequestFile, Run, World,
+};
 use crate::state::{self, PlanningReason, State};
+
+/// So often a forge has to say that a pull request is not merged, while its plan lies on `main`.
+const DENIALS: u32 = 3;
 
 /// What the driver learnt in git about an open offer, since only it can read trees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +65,11 @@ pub enum Action {
         blob: Oid,
         /// Why.
         reason: RefusalReason,
+        /// What exactly, where the reason alone does not say it.
+        why: Option<String>,
     },
+    /// Ask the forge what became of the pull request.
+    AskForge,
     /// Order an attempt from an agent.
     Order {
         /// The step.
@@ -235,7 +245,7 @@ fn judge_approval(facts: &RequestFacts, offer: &Offer, world: &World, freshness:
         refuse(facts, blob, RefusalReason::Expired, draft);
     } else {
         match freshness {
-            Freshness::Fresh => draft.actions.push(Action::Approve { plan: blob.clone() }),
+            Freshness::Fresh => judge_merge(facts, offer, world, draft),
             Freshness::Stale => refuse(facts, blob, RefusalReason::Stale, draft),
             // Approved all the same once the infra repository can be read; the poll looks again.
             Freshness::Unknown => {}
@@ -243,8 +253,43 @@ fn judge_approval(facts: &RequestFacts, offer: &Offer, world: &World, freshness:
     }
 }
 
+/// On a forge the blob alone approves nothing: it came by the merge of its pull request, by somebody who may.
+fn judge_merge(facts: &RequestFacts, offer: &Offer, world: &World, draft: &mut Draft) {
+    let blob = &offer.plan_oid;
+    let Some(forge) = &world.forge else {
+        draft.actions.push(Action::Approve { plan: blob.clone() });
+        return;
+    };
+    let pull = facts.pull.as_ref().filter(|pull| &pull.plan == blob);
+    let Some(merge) = pull.and_then(Merge::of) else {
+        // A forge takes its time to notice, and may be away; one that goes on to deny it is believed.
+        if pull.is_some_and(|pull| pull.denied >= DENIALS) {
+            refuse(facts, blob, RefusalReason::NotThroughPull, draft);
+        } else {
+            draft.actions.push(Action::AskForge);
+        }
+        return;
+    };
+    let expected = Expected {
+        base: forge.base.clone(),
+        head: format!("chiffon/plan/{}", facts.name),
+        bot: forge.bot.clone(),
+    };
+    match approval(&offer.plan, &world.policy.approval, &merge, &expected) {
+        Ok(_) => draft.actions.push(Action::Approve { plan: blob.clone() }),
+        Err(against) => {
+            let why = against.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            refuse_since(facts, blob, RefusalReason::NotAllowed, Some(why), draft);
+        }
+    }
+}
+
 fn refuse(facts: &RequestFacts, blob: &Oid, reason: RefusalReason, draft: &mut Draft) {
-    draft.actions.push(Action::Refuse { blob: blob.clone(), reason });
+    refuse_since(facts, blob, reason, None, draft);
+}
+
+fn refuse_since(facts: &RequestFacts, blob: &Oid, reason: RefusalReason, why: Option<String>, draft: &mut Draft) {
+    draft.actions.push(Action::Refuse { blob: blob.clone(), reason, why });
     if let Some(offer) = state::open_offer(facts) {
         // An edit inside the merge is offered afresh, and the refused offer itself is never opened again.
         if &offer.plan_oid == blob || reason == RefusalReason::EditedInMerge {
@@ -263,7 +308,9 @@ fn closed_as(reason: RefusalReason, request: &RequestFile) -> OfferState {
         | RefusalReason::EditedInMerge
         | RefusalReason::Closed
         | RefusalReason::Used
-        | RefusalReason::Denied => OfferState::Refused,
+        | RefusalReason::Denied
+        | RefusalReason::NotThroughPull
+        | RefusalReason::NotAllowed => OfferState::Refused,
     }
 }
 
@@ -303,12 +350,21 @@ fn keep_branch(facts: &RequestFacts, offer: &Offer, draft: &mut Draft) {
     match (&facts.plan_branch, &offer.branch_commit) {
         // Recorded and never shown: the crash came between.
         (_, None) => draft.actions.push(Action::Show { plan: offer.plan_oid.clone() }),
+        // Its pull request was closed, which is how a person rejects it on a forge.
+        (Some(_), Some(_)) if is_closed(facts, offer) => {
+            draft.actions.push(Action::Close { plan: offer.plan_oid.clone(), state: OfferState::Rejected });
+        }
         // Shown, and then the branch was deleted: that is how a person closes it.
         (None, Some(_)) => {
             draft.actions.push(Action::Close { plan: offer.plan_oid.clone(), state: OfferState::Rejected });
         }
         (Some(_), Some(_)) => {}
     }
+}
+
+/// Whether somebody closed the pull request that showed an offer.
+fn is_closed(facts: &RequestFacts, offer: &Offer) -> bool {
+    facts.pull.as_ref().is_some_and(|pull| pull.plan == offer.plan_oid && pull.state == PullState::Closed)
 }
 
 /// The edit of a shown offer on its branch, where nobody has judged it yet.

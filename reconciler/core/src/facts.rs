@@ -23,6 +23,8 @@ pub struct RequestFacts {
     pub plan_on_main: Option<Oid>,
     /// What `chiffon/plan/<name>` holds.
     pub plan_branch: Option<PlanBranch>,
+    /// The pull request of that branch, as the forge said last; absent without a forge.
+    pub pull: Option<Pull>,
     /// Every offer ever recorded, by revision; at most one is open.
     pub offers: Vec<Offer>,
     /// The last planning that ended without an offer.
@@ -83,6 +85,55 @@ pub struct PlanBranch {
     pub tip: Oid,
     /// The blob at the plan's path there.
     pub plan: Option<Oid>,
+}
+
+/// The pull request of a plan branch, as the forge said last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pull {
+    /// Its number.
+    pub number: u64,
+    /// Where people see it.
+    pub url: String,
+    /// The plan that it was last made to show.
+    pub plan: Oid,
+    /// Open, or what became of it.
+    pub state: PullState,
+    /// The branch that it goes into.
+    pub base: String,
+    /// The branch that it comes from.
+    pub head: String,
+    /// It comes from a fork.
+    pub foreign: bool,
+    /// Who else than the merger approved the merged commit, and may write; known once it is merged.
+    #[serde(default)]
+    pub approved_by: BTreeSet<String>,
+    /// Whether who merged may write.
+    #[serde(default)]
+    pub may_write: bool,
+    /// Why its merge is not signed by a listed key; absent where it is.
+    #[serde(default)]
+    pub unsigned: Option<String>,
+    /// How often the forge was asked and said that it is not merged, while its plan lay on `main`.
+    #[serde(default)]
+    pub denied: u32,
+}
+
+/// Whether a pull request is open, and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum PullState {
+    /// It may be merged.
+    Open,
+    /// Closed without a merge.
+    Closed,
+    /// Merged.
+    Merged {
+        /// The commit on the base branch, where the forge says it.
+        commit: Option<Oid>,
+        /// Who did it, where the forge says it.
+        by: Option<String>,
+    },
 }
 
 /// One plan that Chiffon proposed.
@@ -258,6 +309,9 @@ pub struct Refusal {
     pub reason: RefusalReason,
     /// When it was seen.
     pub at: Timestamp,
+    /// What exactly, where the reason alone does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// Why what reached `main` may not run.
@@ -280,6 +334,10 @@ pub enum RefusalReason {
     Expired,
     /// The gate denies it.
     Denied,
+    /// It reached `main` otherwise than by the merge of its pull request.
+    NotThroughPull,
+    /// Who merged it may not approve it, or not alone.
+    NotAllowed,
 }
 
 impl RefusalReason {
@@ -294,6 +352,8 @@ impl RefusalReason {
             Self::Edited => "edited",
             Self::Expired => "expired",
             Self::Denied => "denied",
+            Self::NotThroughPull => "not-through-pull",
+            Self::NotAllowed => "not-allowed",
         }
     }
 
@@ -308,6 +368,8 @@ impl RefusalReason {
             Self::Edited,
             Self::Expired,
             Self::Denied,
+            Self::NotThroughPull,
+            Self::NotAllowed,
         ]
         .into_iter()
         .find(|reason| reason.as_str() == word)
@@ -317,7 +379,12 @@ impl RefusalReason {
     pub fn plans_again(self) -> bool {
         match self {
             Self::Stale | Self::Edited | Self::Expired | Self::EditedInMerge => true,
-            Self::NotOffered | Self::Closed | Self::Used | Self::Denied => false,
+            Self::NotOffered
+            | Self::Closed
+            | Self::Used
+            | Self::Denied
+            | Self::NotThroughPull
+            | Self::NotAllowed => false,
         }
     }
 }
@@ -443,6 +510,17 @@ pub struct World {
     pub load: BTreeMap<Name, u32>,
     /// Days, limits and denials.
     pub policy: crate::Policy,
+    /// The forge that plans are merged on; absent without one.
+    pub forge: Option<ForgeFacts>,
+}
+
+/// What is known of a forge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForgeFacts {
+    /// The account that Chiffon speaks as.
+    pub bot: String,
+    /// The branch that plans are merged into.
+    pub base: String,
 }
 
 /// Who holds a host's lock.

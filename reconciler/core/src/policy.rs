@@ -19,6 +19,8 @@ pub struct Policy {
     pub offer_days: u32,
     /// Seconds of an agent's silence after which its granted attempts are lost.
     pub agent_silence_secs: u32,
+    /// Whose merges approve what, on a forge.
+    pub approval: crate::ApprovalPolicy,
 }
 
 impl Default for Policy {
@@ -31,6 +33,7 @@ impl Default for Policy {
             // DESIGN: snapshot time + 14 days.
             offer_days: 14,
             agent_silence_secs: 90,
+            approval: crate::ApprovalPolicy::default(),
         }
     }
 }

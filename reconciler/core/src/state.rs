@@ -310,7 +310,12 @@ fn after(last: OfferState, facts: &RequestFacts) -> State {
                 RefusalReason::Expired => PlanningReason::Expired,
                 RefusalReason::Edited => PlanningReason::Edited,
                 RefusalReason::EditedInMerge => PlanningReason::EditedInMerge,
-                RefusalReason::NotOffered | RefusalReason::Closed | RefusalReason::Used | RefusalReason::Denied => {
+                RefusalReason::NotOffered
+                | RefusalReason::Closed
+                | RefusalReason::Used
+                | RefusalReason::Denied
+                | RefusalReason::NotThroughPull
+                | RefusalReason::NotAllowed => {
                     PlanningReason::New
                 }
             }))

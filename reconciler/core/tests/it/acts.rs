@@ -118,7 +118,7 @@ impl Model {
 
     pub fn refuse(&mut self, name: &Name, blob: &Oid, reason: RefusalReason) -> Did {
         let at = self.world.now;
-        self.request(name).refusal = Some(Refusal { blob: blob.clone(), reason, at });
+        self.request(name).refusal = Some(Refusal { blob: blob.clone(), reason, at, why: None });
         Did::Done
     }
 

@@ -33,6 +33,7 @@ pub fn request(text: &str) -> RequestFacts {
         run: None,
         pause: None,
         replan_after: None,
+        pull: None,
     }
 }
 

@@ -8,6 +8,7 @@ mod boundaries;
 mod bus;
 mod events;
 mod facts;
+mod forge;
 mod gate;
 mod gate_values;
 mod model;

@@ -115,6 +115,7 @@ impl Default for Model {
                 agents: BTreeMap::new(),
                 load: BTreeMap::new(),
                 policy: Policy::default(),
+                forge: None,
             },
             planner: Planner::Plans,
             shape: Shape::Chain,
@@ -270,7 +271,8 @@ impl Model {
                 Did::Done
             }
             Action::Approve { plan } => self.approve(name, plan),
-            Action::Refuse { blob, reason } => self.refuse(name, blob, *reason),
+            Action::Refuse { blob, reason, .. } => self.refuse(name, blob, *reason),
+            Action::AskForge => Did::Nothing,
             Action::EndPause => {
                 self.request(name).pause = None;
                 Did::Done

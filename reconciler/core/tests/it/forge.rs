@@ -1,0 +1,118 @@
+//! What a plan on `main` means where there is a forge.
+
+use std::collections::BTreeSet;
+
+use chiffon_core::facts::{ForgeFacts, Pull, PullState, RefusalReason};
+use chiffon_core::{Action, State};
+use chiffon_schemas::Oid;
+
+use crate::model::Model;
+use crate::plans::name;
+
+const KUMA: &str = "kuma";
+
+/// An open offer that its pull request shows.
+fn proposed() -> Model {
+    let mut model = Model::default();
+    model.world.forge = Some(ForgeFacts { bot: "chiffon-bot".to_owned(), base: "main".to_owned() });
+    model.happen("push", &name(KUMA), 0);
+    model.settle(&name(KUMA));
+    let plan = model.facts[&name(KUMA)].offers[0].plan_oid.clone();
+    let pull = Pull {
+        number: 4,
+        url: "https://forge.example/ops/requests/pulls/4".to_owned(),
+        plan,
+        state: PullState::Open,
+        base: "main".to_owned(),
+        head: "chiffon/plan/kuma".to_owned(),
+        foreign: false,
+        approved_by: BTreeSet::new(),
+        may_write: true,
+        unsigned: Some("it has no signature".to_owned()),
+        denied: 0,
+    };
+    model.facts.get_mut(&name(KUMA)).unwrap().pull = Some(pull);
+    model
+}
+
+/// As [`proposed`], with the plan on `main`.
+fn on_main() -> Model {
+    let mut model = proposed();
+    model.happen("merge", &name(KUMA), 0);
+    model
+}
+
+fn pull(model: &mut Model) -> &mut Pull {
+    model.facts.get_mut(&name(KUMA)).unwrap().pull.as_mut().unwrap()
+}
+
+fn merged_by(login: &str) -> PullState {
+    PullState::Merged { commit: Some(Oid::parse("c".repeat(40)).unwrap()), by: Some(login.to_owned()) }
+}
+
+fn actions(model: &Model) -> Vec<Action> {
+    model.decision(&name(KUMA)).actions
+}
+
+fn refusal(model: &Model) -> (RefusalReason, String) {
+    match &actions(model)[..] {
+        [Action::Refuse { reason, why, .. }, Action::Close { .. }] => (*reason, why.clone().unwrap_or_default()),
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[test]
+fn s2_a_plan_on_main_waits_for_the_forge_to_say_who_merged_it() {
+    let mut model = on_main();
+    assert_eq!(actions(&model), [Action::AskForge]);
+    pull(&mut model).state = merged_by("ann");
+    assert!(matches!(actions(&model)[..], [Action::Approve { .. }]));
+}
+
+#[test]
+fn s2_what_was_pushed_past_its_pull_request_is_refused_once_the_forge_is_sure() {
+    let mut model = on_main();
+    pull(&mut model).denied = 2;
+    assert_eq!(actions(&model), [Action::AskForge]);
+    pull(&mut model).denied = 3;
+    assert_eq!(refusal(&model).0, RefusalReason::NotThroughPull);
+    model.settle(&name(KUMA));
+    assert!(matches!(model.state(&name(KUMA)), State::Refused(RefusalReason::NotThroughPull)));
+}
+
+#[test]
+fn s2_the_bot_and_strangers_approve_nothing_and_the_refusal_says_why() {
+    let mut model = on_main();
+    pull(&mut model).state = merged_by("chiffon-bot");
+    let (reason, why) = refusal(&model);
+    assert_eq!(reason, RefusalReason::NotAllowed);
+    assert!(why.contains("Chiffon itself"), "{why}");
+    pull(&mut model).state = merged_by("ann");
+    pull(&mut model).may_write = false;
+    assert!(refusal(&model).1.contains("no write access"));
+    pull(&mut model).may_write = true;
+    pull(&mut model).base = "staging".to_owned();
+    assert!(refusal(&model).1.contains("merged into `staging`"));
+}
+
+#[test]
+fn s2_the_pull_request_of_another_plan_vouches_for_nothing() {
+    let mut model = on_main();
+    pull(&mut model).state = merged_by("ann");
+    pull(&mut model).plan = Oid::parse("d".repeat(40)).unwrap();
+    assert_eq!(actions(&model), [Action::AskForge]);
+}
+
+#[test]
+fn closing_a_pull_request_rejects_what_it_showed_and_nothing_else() {
+    let mut model = proposed();
+    assert_eq!(actions(&model), []);
+    pull(&mut model).state = PullState::Closed;
+    assert!(matches!(actions(&model)[..], [Action::Close { .. }]));
+    model.settle(&name(KUMA));
+    assert!(matches!(model.state(&name(KUMA)), State::Rejected));
+    let mut model = proposed();
+    pull(&mut model).state = PullState::Closed;
+    pull(&mut model).plan = Oid::parse("d".repeat(40)).unwrap();
+    assert_eq!(actions(&model), []);
+}
