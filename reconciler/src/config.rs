@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use chiffon_core::Policy;
+use chiffon_core::{ApprovalPolicy, ApprovalRule, Policy};
 use chiffon_schemas::yaml::Limits;
-use chiffon_schemas::{AnsibleSpec, ConfigFile, ConfigSpec, Diagnostic, InfraSpec, PolicySpec};
+use chiffon_schemas::{AnsibleSpec, ApprovalSpec, ConfigFile, ConfigSpec, Diagnostic, InfraSpec, PolicySpec};
 
 /// The configuration as the rest of the program uses it: paths made absolute, policy as core has it.
 #[derive(Debug, Clone)]
@@ -45,6 +45,10 @@ impl Config {
         if self.spec.bus.amqp != before.spec.bus.amqp {
             self.spec.bus.amqp = before.spec.bus.amqp.clone();
             kept.push("`bus.amqp`");
+        }
+        if self.spec.forge != before.spec.forge {
+            self.spec.forge = before.spec.forge.clone();
+            kept.push("`forge`");
         }
         if self.spec.web != before.spec.web {
             self.spec.web = before.spec.web.clone();
@@ -107,6 +111,20 @@ fn policy(spec: &PolicySpec) -> Policy {
         max_timeout_secs: spec.max_timeout_secs,
         offer_days: spec.offer_days,
         agent_silence_secs: spec.agent_silence_secs,
+        approval: ApprovalPolicy {
+            rules: spec.approval.iter().map(approval_rule).collect(),
+            signed: spec.allowed_signers_file.is_some(),
+        },
+    }
+}
+
+fn approval_rule(spec: &ApprovalSpec) -> ApprovalRule {
+    ApprovalRule {
+        risk: spec.risk,
+        hosts: spec.hosts.iter().cloned().collect(),
+        services: spec.services.iter().cloned().collect(),
+        by: spec.by.iter().cloned().collect(),
+        count: spec.count.map_or(1, usize::from),
     }
 }
 

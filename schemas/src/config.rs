@@ -48,6 +48,9 @@ pub struct ConfigSpec {
     /// How agents in other processes are reached.
     #[serde(default, skip_serializing_if = "BusSpec::is_embedded")]
     pub bus: BusSpec,
+    /// The forge that the requests repository lives on; `requests` is a copy then, which Chiffon makes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forge: Option<ForgeSpec>,
     /// Where records are kept.
     #[serde(default)]
     pub store: StoreSpec,
@@ -183,6 +186,43 @@ pub struct ManagementSpec {
     pub insecure_tls: bool,
 }
 
+/// A forge, where plans are pull requests.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ForgeSpec {
+    /// Which kind.
+    pub kind: ForgeKind,
+    /// Where it is: `https://git.example`. GitHub's own where absent; of an Enterprise Server the address of its API,
+    /// `https://host/api/v3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// The requests repository there: `owner/name`.
+    pub repository: String,
+    /// How git reaches it, where that is not `url` and the repository's name: an https or ssh address, or a path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git_url: Option<String>,
+    /// A file that holds the token of an account of Chiffon's own; relative to this file.
+    pub token_file: PathBuf,
+    /// A file with the certificate of the authority that the forge's is signed by; the system's count in any case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// Takes a forge on another machine without TLS.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub insecure_tls: bool,
+}
+
+/// The kinds of forge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ForgeKind {
+    /// Gitea.
+    Gitea,
+    /// Forgejo, which speaks as Gitea does.
+    Forgejo,
+    /// GitHub, or GitHub Enterprise Server.
+    GitHub,
+}
+
 /// Where records are kept: a SQLite file in the state folder, unless a PostgreSQL database is named.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -276,6 +316,36 @@ pub struct PolicySpec {
     /// Days until an offer expires.
     #[schemars(range(min = 1, max = 365))]
     pub offer_days: u32,
+    /// Who may approve which plans, on a forge: every rule that is for a plan has to be kept. Where none is, anybody with
+    /// write access is enough, but never the account of Chiffon itself.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub approval: Vec<ApprovalSpec>,
+    /// Takes only merges that are signed by a key of this file, in the form of git's `gpg.ssh.allowedSignersFile`;
+    /// relative to this file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allowed_signers_file: Option<PathBuf>,
+}
+
+/// Who may approve plans of a kind.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApprovalSpec {
+    /// For plans of this risk or a higher one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub risk: Option<RiskLevel>,
+    /// For plans that touch one of these hosts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<Host>,
+    /// For plans that touch one of these services.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<String>,
+    /// The accounts that may; anybody with write access where there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub by: Vec<String>,
+    /// How many of them it takes, who merges included; 1 where it is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 16))]
+    pub count: Option<u8>,
 }
 
 impl Default for PolicySpec {
@@ -287,6 +357,8 @@ impl Default for PolicySpec {
             max_timeout_secs: 4 * 3_600,
             agent_silence_secs: 90,
             offer_days: 14,
+            approval: Vec::new(),
+            allowed_signers_file: None,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use chiffon_core::facts::{
-    AgentFacts, Event, LockHolder, Offer, OfferState, Pause, Refusal, RequestFacts, RequestFile, Run, Unplanned,
+    AgentFacts, Event, LockHolder, Offer, OfferState, Pause, Pull, Refusal, RequestFacts, RequestFile, Run, Unplanned,
 };
 use chiffon_schemas::{
     AttemptKey, AttemptState, BootId, Direction, EventId, Fence, Host, Json, Name, Oid, Outcome, RepoPath, RunId,
@@ -299,6 +299,13 @@ pub enum Change {
         /// The pause.
         pause: Option<Pause>,
     },
+    /// The forge said something of the pull request of a request's plan branch.
+    PullSeen {
+        /// The request.
+        name: Name,
+        /// What it said.
+        pull: Box<Pull>,
+    },
     /// A person asked for another plan than the one of this revision.
     ReplanAsked {
         /// The request.
@@ -349,6 +356,7 @@ impl Change {
             | Self::RunReopened { .. }
             | Self::CancelAsked { .. }
             | Self::PauseSet { .. }
+            | Self::PullSeen { .. }
             | Self::ReplanAsked { .. }
             | Self::Noted => false,
         }

@@ -237,6 +237,7 @@ pub async fn only_grants_give_out_fences(fixture: &dyn Fixture) {
                 blob: super::sample::oid(1),
                 reason: chiffon_core::facts::RefusalReason::Used,
                 at: at(0),
+                why: None,
             },
         })
         .await

@@ -1,6 +1,10 @@
 //! Requests as `main` shows them, what is said of them, and which of them are to be looked at.
 
-use chiffon_core::facts::{Blocked, Pause, Question, Refusal, RefusalReason, RequestFile, Unplanned};
+use std::collections::BTreeSet;
+
+use chiffon_core::facts::{
+    Blocked, Pause, Pull, PullState, Question, Refusal, RefusalReason, RequestFile, Unplanned,
+};
 use chiffon_schemas::AttemptState::{Claimed, Failed, Granted, Lost, Ordered, Started};
 use chiffon_schemas::{Name, RunState};
 
@@ -26,7 +30,23 @@ fn pause() -> Pause {
 }
 
 fn refusal(reason: RefusalReason) -> Refusal {
-    Refusal { blob: oid(8), reason, at: at(6) }
+    Refusal { blob: oid(8), reason, at: at(6), why: Some("it is so".to_owned()) }
+}
+
+fn pull(state: PullState) -> Pull {
+    Pull {
+        number: 4,
+        url: "https://forge.example/4".to_owned(),
+        plan: oid(8),
+        state,
+        base: "main".to_owned(),
+        head: "chiffon/plan/kuma".to_owned(),
+        foreign: false,
+        approved_by: BTreeSet::from(["ben".to_owned()]),
+        may_write: true,
+        unsigned: Some("no signature".to_owned()),
+        denied: 2,
+    }
 }
 
 /// A moved `main` is recorded only over the tip that was seen before, and then with all of its files.
@@ -124,14 +144,24 @@ pub async fn what_is_said_of_a_request_comes_back_whole(fixture: &dyn Fixture) {
         let stored = bed.facts(&kuma()).await.unplanned.expect("it was stored");
         assert_eq!((stored.reason, stored.infra, stored.at), (reason, Some(oid(2)), at(5)));
     }
-    use RefusalReason::{Closed, Denied, Edited, EditedInMerge, Expired, NotOffered, Stale, Used};
-    for reason in [NotOffered, EditedInMerge, Closed, Used, Stale, Edited, Expired, Denied] {
+    use RefusalReason::{
+        Closed, Denied, Edited, EditedInMerge, Expired, NotAllowed, NotOffered, NotThroughPull, Stale, Used,
+    };
+    let reasons =
+        [NotOffered, EditedInMerge, Closed, Used, Stale, Edited, Expired, Denied, NotThroughPull, NotAllowed];
+    for reason in reasons {
         bed.apply(Change::Refused { name: kuma(), refusal: refusal(reason) }).await;
         assert_eq!(bed.facts(&kuma()).await.refusal, Some(refusal(reason)));
     }
     for pause in [Some(pause()), None, None] {
         bed.apply(Change::PauseSet { name: kuma(), pause: pause.clone() }).await;
         assert_eq!(bed.facts(&kuma()).await.pause, pause);
+    }
+    let merged = PullState::Merged { commit: Some(oid(3)), by: Some("ann".to_owned()) };
+    for state in [PullState::Open, PullState::Closed, merged, PullState::Merged { commit: None, by: None }] {
+        let seen = pull(state);
+        bed.apply(Change::PullSeen { name: kuma(), pull: Box::new(seen.clone()) }).await;
+        assert_eq!(bed.facts(&kuma()).await.pull, Some(seen));
     }
     bed.apply(Change::ReplanAsked { name: kuma(), after: 7 }).await;
     assert_eq!(bed.facts(&kuma()).await.replan_after, Some(7));

@@ -83,6 +83,7 @@ fn seen_of(row: &PgRow) -> Result<Seen, Error> {
         refusal: rows::maybe_json(row, "requests", "refusal")?,
         run: last_run(row)?,
         pause: rows::maybe_json(row, "requests", "pause")?,
+        pull: rows::maybe_json(row, "requests", "pull")?,
         replan_after: replan.and_then(|revision| u32::try_from(revision).ok()),
     };
     Ok(Seen { version: row.try_get("version")?, facts })

@@ -59,7 +59,7 @@ pub(super) fn inner(row: &PgRow, column: &str) -> Result<Vec<Inner>, Error> {
 macro_rules! columns {
     (request) => {
         "name, path, file, oid, priority::bigint AS priority, findings,
-    extract(epoch FROM since)::bigint AS since, plan_on_main, replan_after, pause::text AS pause,
+    extract(epoch FROM since)::bigint AS since, plan_on_main, replan_after, pause::text AS pause, pull::text AS pull,
     unplanned::text AS unplanned, refusal::text AS refusal"
     };
     (offer) => {

@@ -92,6 +92,10 @@ pub(super) async fn apply(
             )
             .await?;
         }
+        Change::PullSeen { name, pull } => {
+            set_request(tx, repository, &name, "UPDATE requests SET pull = ? WHERE repository_id = ? AND name = ?", Some(rows::text(&*pull)))
+                .await?;
+        }
         Change::ReplanAsked { name, after } => {
             set_request(
                 tx,

@@ -48,6 +48,7 @@ pub(super) async fn seen(
         refusal: rows::maybe_json(&row, "requests", "refusal")?,
         run: last_run(db, repository, name).await?,
         pause: rows::maybe_json(&row, "requests", "pause")?,
+        pull: rows::maybe_json(&row, "requests", "pull")?,
         replan_after: replan.and_then(|revision| u32::try_from(revision).ok()),
     };
     Ok(Some(Seen { version: row.try_get("version")?, facts }))
