@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ApiVersion, Host, Name, RepoPath};
+use crate::{ApiVersion, Host, Name, RepoPath, RiskLevel};
 
 /// The kind field of the configuration.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

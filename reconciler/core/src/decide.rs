@@ -45,6 +45,11 @@ pub enum Action {
         /// The plan's blob.
         plan: Oid,
     },
+    /// The plan branch shows the open offer: show it in its pull request as well, a new one where it is needed.
+    Propose {
+        /// The plan's blob.
+        plan: Oid,
+    },
     /// Close the open offer.
     Close {
         /// The plan's blob.
@@ -261,7 +266,7 @@ fn judge_merge(facts: &RequestFacts, offer: &Offer, world: &World, draft: &mut D
         return;
     };
     let pull = facts.pull.as_ref().filter(|pull| &pull.plan == blob);
-    let Some(merge) = pull.and_then(Merge::of) else {
+    let (Some(merge), Some(bot)) = (pull.and_then(Merge::of), &forge.bot) else {
         // A forge takes its time to notice, and may be away; one that goes on to deny it is believed.
         if pull.is_some_and(|pull| pull.denied >= DENIALS) {
             refuse(facts, blob, RefusalReason::NotThroughPull, draft);
@@ -273,7 +278,7 @@ fn judge_merge(facts: &RequestFacts, offer: &Offer, world: &World, draft: &mut D
     let expected = Expected {
         base: forge.base.clone(),
         head: format!("chiffon/plan/{}", facts.name),
-        bot: forge.bot.clone(),
+        bot: bot.clone(),
     };
     match approval(&offer.plan, &world.policy.approval, &merge, &expected) {
         Ok(_) => draft.actions.push(Action::Approve { plan: blob.clone() }),
@@ -342,11 +347,11 @@ fn keep_offer(facts: &RequestFacts, world: &World, freshness: Freshness, draft: 
         draft.actions.push(close(OfferState::Expired));
     } else {
         draft.look(offer.plan.metadata.expires.plus_secs(1));
-        keep_branch(facts, offer, draft);
+        keep_branch(facts, offer, world, draft);
     }
 }
 
-fn keep_branch(facts: &RequestFacts, offer: &Offer, draft: &mut Draft) {
+fn keep_branch(facts: &RequestFacts, offer: &Offer, world: &World, draft: &mut Draft) {
     match (&facts.plan_branch, &offer.branch_commit) {
         // Recorded and never shown: the crash came between.
         (_, None) => draft.actions.push(Action::Show { plan: offer.plan_oid.clone() }),
@@ -358,8 +363,16 @@ fn keep_branch(facts: &RequestFacts, offer: &Offer, draft: &mut Draft) {
         (None, Some(_)) => {
             draft.actions.push(Action::Close { plan: offer.plan_oid.clone(), state: OfferState::Rejected });
         }
+        (Some(_), Some(_)) if world.forge.is_some() && !is_proposed(facts, offer) => {
+            draft.actions.push(Action::Propose { plan: offer.plan_oid.clone() });
+        }
         (Some(_), Some(_)) => {}
     }
+}
+
+/// Whether an open pull request shows an offer.
+fn is_proposed(facts: &RequestFacts, offer: &Offer) -> bool {
+    facts.pull.as_ref().is_some_and(|pull| pull.plan == offer.plan_oid && pull.state == PullState::Open)
 }
 
 /// Whether somebody closed the pull request that showed an offer.

@@ -517,8 +517,8 @@ pub struct World {
 /// What is known of a forge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForgeFacts {
-    /// The account that Chiffon speaks as.
-    pub bot: String,
+    /// The account that Chiffon speaks as; absent until the forge has said it, and then nothing is approved yet.
+    pub bot: Option<String>,
     /// The branch that plans are merged into.
     pub base: String,
 }

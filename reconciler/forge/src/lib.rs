@@ -16,7 +16,7 @@ mod trouble;
 pub use gitea::Gitea;
 pub use github::GitHub;
 pub use http::{Address, BadAddress};
-pub use plain::{Error, Plain, Proposal};
+pub use plain::{Error, Plain, Proposal, Shown};
 pub use port::{
     Changes, Comment, Edit, Forge, Identity, Label, NewPull, Permission, Pull, PullState, Reaction, Repository, Review,
     ReviewVerdict, Status, StatusState,

@@ -38,16 +38,37 @@ pub struct Proposal {
     pub time: Timestamp,
 }
 
-/// A bare repository on this machine.
+/// What came of showing a proposal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shown {
+    /// The plan branch is at this commit, and shows it.
+    There(Oid),
+    /// This commit shows it, once the forge's plan branch is there.
+    Prepared(Oid),
+}
+
+/// A bare repository on this machine: the requests repository itself, or a copy of a forge's.
 #[derive(Debug, Clone)]
 pub struct Plain {
     repo: Repo,
+    /// Plan branches are the forge's, as they were when last looked at, and are moved there.
+    copy: bool,
 }
 
 impl Plain {
     /// Over this repository.
     pub fn new(repo: Repo) -> Self {
-        Self { repo }
+        Self { repo, copy: false }
+    }
+
+    /// Over a copy of a forge's repository.
+    pub fn copy(repo: Repo) -> Self {
+        Self { repo, copy: true }
+    }
+
+    /// Where a request's plan branch is found.
+    fn branch(&self, name: &Name) -> RefName {
+        if self.copy { RefName::forge_plan_branch(name) } else { RefName::plan_branch(name) }
     }
 
     /// What a plan branch holds; `None` where there is none.
@@ -55,7 +76,7 @@ impl Plain {
     /// # Errors
     /// The repository failed.
     pub fn plan_branch(&self, name: &Name, plan: &RepoPath) -> Result<Option<PlanBranch>, Error> {
-        let Some(tip) = self.repo.reference(&RefName::plan_branch(name))? else { return Ok(None) };
+        let Some(tip) = self.repo.reference(&self.branch(name))? else { return Ok(None) };
         let plan = self.repo.blob_at(&tip, plan)?.map(|entry| entry.oid);
         Ok(Some(PlanBranch { tip, plan }))
     }
@@ -88,17 +109,17 @@ impl Plain {
         }
     }
 
-    /// Moves the plan branch from where it was `seen` to the proposal. Harmless when repeated: a branch that shows it
-    /// already stays.
+    /// Moves the plan branch from where it was `seen` to the proposal, or prepares what a forge's is to be moved to.
+    /// Harmless when repeated: a branch that shows it already stays.
     ///
     /// # Errors
     /// The repository failed, has no `main`, or somebody moved the branch.
-    pub fn show(&self, proposal: &Proposal, seen: Option<&Oid>) -> Result<Oid, Error> {
-        let branch = RefName::plan_branch(&proposal.name);
+    pub fn show(&self, proposal: &Proposal, seen: Option<&Oid>) -> Result<Shown, Error> {
+        let branch = self.branch(&proposal.name);
         if let Some(tip) = self.repo.reference(&branch)?
             && self.repo.blob_at(&tip, &proposal.path)?.is_some_and(|entry| entry.oid == proposal.plan_oid)
         {
-            return Ok(tip);
+            return Ok(Shown::There(tip));
         }
         let main = RefName::branch("main").expect("a constant branch name");
         let base = match &proposal.on_top_of {
@@ -116,7 +137,11 @@ impl Plain {
             committer: Signature::chiffon(proposal.time),
             allow_empty: true,
         };
-        Ok(self.repo.commit(&edit)?.commit)
+        Ok(match self.copy {
+            false => Shown::There(self.repo.commit(&edit)?.commit),
+            // The same each time that it is made, since everything in it is the offer's.
+            true => Shown::Prepared(self.repo.prepare(&edit)?.commit),
+        })
     }
 
     /// Removes a plan branch that was `seen` there; harmless when it is gone.

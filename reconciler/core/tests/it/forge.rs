@@ -14,7 +14,7 @@ const KUMA: &str = "kuma";
 /// An open offer that its pull request shows.
 fn proposed() -> Model {
     let mut model = Model::default();
-    model.world.forge = Some(ForgeFacts { bot: "chiffon-bot".to_owned(), base: "main".to_owned() });
+    model.world.forge = Some(ForgeFacts { bot: Some("chiffon-bot".to_owned()), base: "main".to_owned() });
     model.happen("push", &name(KUMA), 0);
     model.settle(&name(KUMA));
     let plan = model.facts[&name(KUMA)].offers[0].plan_oid.clone();
@@ -66,6 +66,9 @@ fn s2_a_plan_on_main_waits_for_the_forge_to_say_who_merged_it() {
     let mut model = on_main();
     assert_eq!(actions(&model), [Action::AskForge]);
     pull(&mut model).state = merged_by("ann");
+    model.world.forge.as_mut().unwrap().bot = None;
+    assert_eq!(actions(&model), [Action::AskForge], "nobody knows yet who must not");
+    model.world.forge.as_mut().unwrap().bot = Some("chiffon-bot".to_owned());
     assert!(matches!(actions(&model)[..], [Action::Approve { .. }]));
 }
 
@@ -104,6 +107,19 @@ fn s2_the_pull_request_of_another_plan_vouches_for_nothing() {
 }
 
 #[test]
+fn an_offer_is_proposed_until_an_open_pull_request_shows_it() {
+    let mut model = proposed();
+    model.facts.get_mut(&name(KUMA)).unwrap().pull = None;
+    assert!(matches!(actions(&model)[..], [Action::Propose { .. }]));
+    let mut model = proposed();
+    pull(&mut model).plan = Oid::parse("d".repeat(40)).unwrap();
+    for state in [PullState::Open, merged_by("ann")] {
+        pull(&mut model).state = state;
+        assert!(matches!(actions(&model)[..], [Action::Propose { .. }]), "that of an earlier offer");
+    }
+}
+
+#[test]
 fn closing_a_pull_request_rejects_what_it_showed_and_nothing_else() {
     let mut model = proposed();
     assert_eq!(actions(&model), []);
@@ -114,5 +130,5 @@ fn closing_a_pull_request_rejects_what_it_showed_and_nothing_else() {
     let mut model = proposed();
     pull(&mut model).state = PullState::Closed;
     pull(&mut model).plan = Oid::parse("d".repeat(40)).unwrap();
-    assert_eq!(actions(&model), []);
+    assert!(matches!(actions(&model)[..], [Action::Propose { .. }]), "it showed an earlier one");
 }

@@ -272,7 +272,7 @@ impl Model {
             }
             Action::Approve { plan } => self.approve(name, plan),
             Action::Refuse { blob, reason, .. } => self.refuse(name, blob, *reason),
-            Action::AskForge => Did::Nothing,
+            Action::AskForge | Action::Propose { .. } => Did::Nothing,
             Action::EndPause => {
                 self.request(name).pause = None;
                 Did::Done

@@ -101,6 +101,7 @@ fn action_in_words(action: &Action) -> String {
         Action::Approve { .. } => "approve".to_owned(),
         Action::Refuse { reason, .. } => format!("refuse: {}", reason.as_str()),
         Action::AskForge => "ask the forge".to_owned(),
+        Action::Propose { .. } => "propose it".to_owned(),
         Action::Order { step, attempt, hosts, .. } => {
             let hosts: Vec<&str> = hosts.iter().map(|host| host.as_str()).collect();
             format!("order {step}/{attempt} on {}", hosts.join(" "))
