@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use chiffon_core::facts::{Offer, OfferState, Refusal, RefusalReason, RequestFacts, Run, World};
 use chiffon_core::{Action, Approval, Freshness, PlanningReason, Verdict, gate};
+use chiffon_forge::Shown;
 use chiffon_schemas::crash::crash_point;
 use chiffon_schemas::{
     ApprovalRecord, AttemptKey, AttemptState, Established, Host, Name, Oid, Order, RunState, ToAgent,
@@ -26,10 +27,12 @@ impl Driver {
             // What the commit goes on top of, `show` finds on the branch.
             Action::TakeEdit { tip: _, blob } => self.take_edit(facts, world, blob).await,
             Action::Show { plan } => self.show(facts, &plan).await,
+            Action::Propose { plan } => self.propose(facts, &plan).await,
+            Action::AskForge => Ok(self.ask_forge(facts)),
             Action::Close { plan, state } => self.close(facts, &plan, state).await,
             Action::RemoveBranch => self.remove_branch(facts).await,
             Action::Approve { plan } => self.approve(facts, &plan).await,
-            Action::Refuse { blob, reason } => self.refuse(facts, blob, reason).await,
+            Action::Refuse { blob, reason, why } => self.refuse(facts, blob, reason, why).await,
             Action::Order { step, attempt, hosts, agent } => self.order(facts, &step, attempt, hosts, agent).await,
             Action::Grant { step, attempt } => self.grant(facts, world, &step, attempt).await,
             Action::Drop { step, attempt, from } => self.drop_attempt(facts, &step, attempt, from).await,
@@ -79,7 +82,14 @@ impl Driver {
             self.keep_foreign_tip(facts).await?;
         }
         let seen = facts.plan_branch.as_ref().map(|branch| &branch.tip);
-        let commit = blocking(|| self.plain.show(&proposal, seen))?;
+        let commit = match blocking(|| self.plain.show(&proposal, seen))? {
+            Shown::There(commit) => commit,
+            // Once the forge's branch is there, the next look finds it.
+            Shown::Prepared(commit) => {
+                self.push_branch(facts, Some(commit))?;
+                return Ok(false);
+            }
+        };
         crash_point("plan-branch-moved");
         self.apply(Change::OfferShown { name: facts.name.clone(), plan: plan.clone(), commit }, &[]).await?;
         crash_point("offer-shown");
@@ -91,6 +101,10 @@ impl Driver {
         let Some(branch) = &facts.plan_branch else { return Ok(false) };
         self.keep_foreign_tip(facts).await?;
         self.drain_audit().await?;
+        if self.forge.is_some() {
+            self.push_branch(facts, None)?;
+            return Ok(false);
+        }
         blocking(|| self.plain.remove(&facts.name, &branch.tip))?;
         Ok(true)
     }
@@ -135,9 +149,15 @@ impl Driver {
         Ok(true)
     }
 
-    async fn refuse(&mut self, facts: &RequestFacts, blob: Oid, reason: RefusalReason) -> Result<bool, Error> {
+    async fn refuse(
+        &mut self,
+        facts: &RequestFacts,
+        blob: Oid,
+        reason: RefusalReason,
+        why: Option<String>,
+    ) -> Result<bool, Error> {
         let now = environment::now();
-        let refusal = Refusal { blob, reason, at: now };
+        let refusal = Refusal { blob, reason, at: now, why };
         let event = events::refused(facts, &refusal, super::pages::refusal_in_words(reason), now);
         self.apply(Change::Refused { name: facts.name.clone(), refusal }, &[event]).await?;
         Ok(true)
@@ -148,7 +168,7 @@ impl Driver {
         let Some(offer) = facts.offers.iter().find(|offer| &offer.plan_oid == plan) else { return Ok(false) };
         if let Some(reasons) = self.denied(facts, offer)? {
             tracing::warn!(request = %facts.name, ?reasons, "the gate denies what was merged");
-            self.refuse(facts, plan.clone(), RefusalReason::Denied).await?;
+            self.refuse(facts, plan.clone(), RefusalReason::Denied, Some(reasons.join("; "))).await?;
             return self.close(facts, plan, OfferState::Refused).await;
         }
         let Some(main) = blocking(|| self.requests.reference(&self.main()))? else { return Ok(false) };
@@ -343,7 +363,7 @@ impl Driver {
 
     async fn void(&mut self, facts: &RequestFacts, reason: RefusalReason) -> Result<bool, Error> {
         let Some(run) = &facts.run else { return Ok(false) };
-        self.refuse(facts, run.plan_oid.clone(), reason).await?;
+        self.refuse(facts, run.plan_oid.clone(), reason, None).await?;
         self.finish(facts, RunState::Cancelled, true).await
     }
 

@@ -280,6 +280,6 @@ fn used_again(facts: &RequestFacts, blob: Option<&Oid>, at: Timestamp) -> Option
     if !used {
         return None;
     }
-    let refusal = Refusal { blob: blob.clone(), reason: RefusalReason::Used, at };
+    let refusal = Refusal { blob: blob.clone(), reason: RefusalReason::Used, at, why: None };
     Some(events::refused(facts, &refusal, super::pages::refusal_in_words(RefusalReason::Used), at))
 }

@@ -109,6 +109,7 @@ impl Driver {
             agents: ground.agents.clone(),
             load: ground.load.clone(),
             policy: self.config.policy.clone(),
+            forge: self.forge.as_ref().map(|forge| forge.facts.clone()),
         });
         shared.world = Some(Arc::clone(&world));
         Ok(world)

@@ -10,6 +10,7 @@ mod agents;
 mod audit;
 pub(crate) mod commands;
 mod error;
+mod forge;
 mod ingest;
 mod look;
 pub(crate) mod main_branch;
@@ -20,6 +21,7 @@ mod reports;
 mod results;
 
 pub use error::Error;
+pub use forge::{ForgeJob, ForgeNews};
 pub use ingest::Fetched;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -86,6 +88,8 @@ pub struct Driver {
     requests: Repo,
     infra: Option<Repo>,
     plain: Plain,
+    /// The forge, where the requests repository is a copy of one of its.
+    forge: Option<forge::ForgeSide>,
     store: Arc<dyn Store>,
     hub: Arc<dyn Hub>,
     catalogue: Option<(Oid, Arc<Catalogue>)>,
@@ -171,6 +175,7 @@ impl Driver {
         let repository = store.repository(&config.spec.name).await?;
         Ok(Self {
             plain: Plain::new(requests.clone()),
+            forge: None,
             home,
             environment,
             config,
@@ -218,6 +223,12 @@ impl Driver {
     /// Where spans of runs go from now on.
     pub fn record(&mut self, recorder: Recorder) {
         self.recorder = recorder;
+    }
+
+    /// The requests repository is a copy of a forge's from now on: what is to be done there goes to `jobs`.
+    pub fn on_forge(&mut self, base: String, jobs: tokio::sync::mpsc::UnboundedSender<ForgeJob>) {
+        self.plain = Plain::copy(self.requests.clone());
+        self.forge = Some(forge::ForgeSide::new(base, jobs));
     }
 
     /// Takes a new configuration; the next tick works by it.
@@ -451,6 +462,8 @@ fn span_of(action: &Action) -> Option<&'static str> {
         | Action::Approve { .. }
         | Action::TakeEdit { .. }
         | Action::Show { .. }
+        | Action::Propose { .. }
+        | Action::AskForge
         | Action::Close { .. }
         | Action::RemoveBranch
         | Action::Refuse { .. }
@@ -466,6 +479,8 @@ fn begins(action: &Action) -> bool {
         Action::Plan { .. } | Action::Approve { .. } | Action::Order { .. } | Action::Grant { .. } => true,
         Action::TakeEdit { .. }
         | Action::Show { .. }
+        | Action::Propose { .. }
+        | Action::AskForge
         | Action::Close { .. }
         | Action::RemoveBranch
         | Action::Refuse { .. }
