@@ -322,7 +322,8 @@ impl Loop<'_> {
     ) -> Result<News> {
         let store = Arc::clone(&self.store);
         loop {
-            if self.ears.were_shut() {
+            let patience = self.driver.config().policy.agent_silence_secs;
+            if self.ears.were_shut(Duration::from_secs(patience.into())) {
                 self.driver.was_deaf();
             }
             self.watched.turned();
