@@ -322,7 +322,8 @@ impl Loop<'_> {
     ) -> Result<News> {
         let store = Arc::clone(&self.store);
         loop {
-            if self.ears.were_shut() {
+            let patience = self.driver.config().policy.agent_silence_secs;
+            if self.ears.were_shut(Duration::from_secs(patience.into())) {
                 self.driver.was_deaf();
             }
             self.watched.turned();
@@ -529,7 +530,8 @@ impl Loop<'_> {
             Ok(tick) => {
                 self.watched.ticked(began, &tick, self.driver.infra_trouble(), self.intake.trouble());
                 self.last_error = None;
-                self.exit = if self.intake.trouble().is_none() { Exit::Done } else { Exit::Error };
+                // What could not be taken in lies on the bus still: whoever stops now loses nothing.
+                self.exit = Exit::Done;
                 self.say_troubles(tick.troubles);
                 self.say_parked(&tick.parked);
                 match self.show().await {

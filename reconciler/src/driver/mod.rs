@@ -126,8 +126,6 @@ pub struct Driver {
     admitted: BTreeSet<Name>,
     /// Agents whose queue took nothing lately, and until when they are left alone.
     unreached: BTreeMap<Name, Timestamp>,
-    /// Agents whose queue took nothing the last time that something was sent.
-    mute: BTreeSet<Name>,
     /// Agents to which no hints are offered, and until when.
     deaf: BTreeMap<Name, Timestamp>,
     /// Lives of agents that another one followed.
@@ -207,7 +205,6 @@ impl Driver {
             reserved: BTreeMap::new(),
             admitted: BTreeSet::new(),
             unreached: BTreeMap::new(),
-            mute: BTreeSet::new(),
             deaf: BTreeMap::new(),
             superseded: BTreeMap::new(),
             asked: BTreeMap::new(),

@@ -1,7 +1,6 @@
 //! What goes to agents and comes back unread: the outbox to the bus, who has a place there, and what is put aside.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use chiffon_link::{Hub, Parked};
 use chiffon_schemas::crash::crash_point;
@@ -17,10 +16,6 @@ const RELAY_BATCH: u32 = 64;
 
 /// How long nothing is sent to an agent whose queue took nothing: each try holds up the loop for as long as a sender waits.
 const UNREACHED_SECS: i64 = 30;
-
-/// How long a sender waits where the queue took nothing the last time: shorter than what makes the loop deaf, or one mute
-/// queue would have every silent agent forgiven (R4).
-const MUTE_WITHIN: Duration = Duration::from_secs(2);
 
 /// How much of a message that was put aside is kept, in bytes.
 const MAX_HEAD: usize = 4096;
@@ -49,22 +44,13 @@ impl Driver {
             for outgoing in waiting.into_iter().filter(|outgoing| !self.unreached.contains_key(&outgoing.agent)) {
                 by_agent.entry(outgoing.agent.clone()).or_default().push(outgoing);
             }
-            let (hub, mute) = (&*self.hub, &self.mute);
-            let sending = by_agent.iter().map(|(agent, messages)| async {
-                let sent = send_in_order(hub, agent, messages);
-                match mute.contains(agent) {
-                    true => tokio::time::timeout(MUTE_WITHIN, sent).await.unwrap_or_default(),
-                    false => sent.await,
-                }
-            });
+            let hub = &*self.hub;
+            let sending = by_agent.iter().map(|(agent, messages)| send_in_order(hub, agent, messages));
             // Nobody will ever take what waits for an agent that was sent away.
             let mut sent: Vec<i64> = strangers.iter().map(|outgoing| outgoing.id).collect();
             for (agent, done) in by_agent.keys().zip(join_all(sending).await) {
                 if done.len() < by_agent[agent].len() {
                     self.unreached.insert(agent.clone(), environment::now().plus_secs(UNREACHED_SECS));
-                    self.mute.insert(agent.clone());
-                } else {
-                    self.mute.remove(agent);
                 }
                 sent.extend(done);
             }

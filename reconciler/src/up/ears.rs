@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::environment;
 
-/// Shorter gaps than this cost no heartbeat.
+/// Shorter gaps than this cost no heartbeat, however short the patience.
 const GAP: Duration = Duration::from_secs(5);
 
 /// The two clocks, as they were when the loop last looked at them. The steady one stands still while the machine sleeps.
@@ -21,10 +21,12 @@ impl Ears {
         Self { wall: environment::now(), steady: Instant::now() }
     }
 
-    /// Begins to listen: whether what came before took so long that agents were not heard in time.
-    pub fn were_shut(&mut self) -> bool {
+    /// Begins to listen: whether what came before took so long that agents were not heard in time. What costs less than a
+    /// third of the patience with their silence leaves them time enough: a try at a queue that takes nothing lasts ten
+    /// seconds, and must not have every silent agent forgiven each time (R4).
+    pub fn were_shut(&mut self, patience: Duration) -> bool {
         let (wall, steady) = self.passed();
-        wall.max(steady) > GAP
+        wall.max(steady) > GAP.max(patience / 3)
     }
 
     /// Has listened: whether the machine slept, or its clock was set, in the meantime.
@@ -48,9 +50,12 @@ mod tests {
     #[test]
     fn only_a_gap_makes_deaf() {
         let mut ears = Ears::new();
-        assert!(!ears.were_shut() && !ears.slept());
+        let short = Duration::from_secs(10);
+        assert!(!ears.were_shut(short) && !ears.slept());
         ears.steady -= GAP * 2;
-        assert!(ears.were_shut(), "a tick of ten seconds");
+        assert!(ears.were_shut(short), "a tick of ten seconds");
+        ears.steady -= GAP * 2;
+        assert!(!ears.were_shut(Duration::from_secs(90)), "a tick of ten seconds where ninety are waited for");
         ears.wall = ears.wall.plus_secs(-3600);
         assert!(ears.slept(), "an hour of sleep");
         ears.wall = ears.wall.plus_secs(-60);

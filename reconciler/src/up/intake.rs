@@ -12,6 +12,9 @@ use tokio::time::Instant;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// What failed comes again as soon as the pause is over. Where it does not, it is gone: with its session, or parked.
+const GONE_AFTER: Duration = Duration::from_secs(10);
+
 /// Whether messages are taken in, and where they are not, why.
 pub(super) struct Intake {
     next_pause: Duration,
@@ -37,11 +40,10 @@ impl Intake {
 
     /// One could not be taken in: whether the reason is a new one.
     pub fn failed(&mut self, part: Part, why: String) -> bool {
+        let is_new = self.trouble() != Some(&(part, why.clone()));
         self.retry_at = Some(Instant::now() + self.next_pause);
         self.next_pause = (self.next_pause * 2).min(LONGEST_PAUSE);
-        let trouble = Some((part, why));
-        let is_new = self.trouble != trouble;
-        self.trouble = trouble;
+        self.trouble = Some((part, why));
         is_new
     }
 
@@ -52,7 +54,11 @@ impl Intake {
 
     /// Why nothing is taken in, and what is missing for it.
     pub fn trouble(&self) -> Option<&(Part, String)> {
-        self.trouble.as_ref()
+        self.trouble_at(Instant::now())
+    }
+
+    fn trouble_at(&self, now: Instant) -> Option<&(Part, String)> {
+        self.trouble.as_ref().filter(|_| self.retry_at.is_some_and(|at| now < at + GONE_AFTER))
     }
 }
 
@@ -77,6 +83,8 @@ mod tests {
         }
         assert_eq!(fails(&mut intake, "no space"), (true, 5));
         assert_eq!(intake.trouble(), Some(&(Part::Store, "no space".to_owned())));
+        let later = Instant::now() + LONGEST_PAUSE + GONE_AFTER;
+        assert!(intake.trouble_at(later).is_none(), "it never came again");
         assert!(intake.took() && intake.trouble().is_none() && intake.retry_at.is_none());
         assert_eq!(fails(&mut intake, "no space"), (true, 1));
     }
