@@ -205,8 +205,7 @@ impl Desk {
     /// The facts of a request with what only git knows, and the world.
     pub async fn look_at(&self, name: &Name) -> Result<Option<(RequestFacts, World)>> {
         let Some(mut facts) = self.store.facts(self.repository, name).await? else { return Ok(None) };
-        let plain = chiffon_forge::Plain::new(self.requests.clone());
-        facts.plan_branch = plain.plan_branch(name, &chiffon_requests::plan_path(&facts.path))?;
+        facts.plan_branch = self.plain().plan_branch(name, &chiffon_requests::plan_path(&facts.path))?;
         let cursor = self.store.cursor(self.repository).await?;
         let world = World {
             now: crate::environment::now(),
@@ -217,20 +216,29 @@ impl Desk {
             agents: self.store.agents().await?,
             load: self.store.load().await?,
             policy: self.config.policy.clone(),
+            // Only the reconciler approves.
+            forge: None,
         };
         Ok(Some((facts, world)))
     }
 }
 
 impl Desk {
+    /// Plan branches, where they are.
+    fn plain(&self) -> chiffon_forge::Plain {
+        match self.config.spec.forge {
+            Some(_) => chiffon_forge::Plain::copy(self.requests.clone()),
+            None => chiffon_forge::Plain::new(self.requests.clone()),
+        }
+    }
+
     /// What a reviewer has to know beside the state, in sentences.
     pub fn notes(&self, facts: &RequestFacts) -> Result<Vec<String>> {
         let (Some(offer), Some(branch)) = (chiffon_core::open_offer(facts), &facts.plan_branch) else {
             return Ok(Vec::new());
         };
-        let plain = chiffon_forge::Plain::new(self.requests.clone());
         let mut notes = Vec::new();
-        if plain.rendering_edited(branch, offer)? {
+        if self.plain().rendering_edited(branch, offer)? {
             notes.push(format!(
                 "{} on the plan branch is not what Chiffon wrote: only the .yaml runs, `chiffon plan {}` shows it",
                 chiffon_requests::rendering_path(&offer.path),
