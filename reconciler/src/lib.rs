@@ -7,6 +7,7 @@ mod config;
 mod driver;
 mod environment;
 mod events;
+mod forge;
 mod home;
 mod mirror;
 mod output;

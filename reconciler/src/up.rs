@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use crate::bus::Bus;
 use crate::commands::Exit;
 use crate::config::{self, Config};
-use crate::driver::{Driver, Fetched};
+use crate::driver::{Driver, Fetched, ForgeNews};
 use crate::environment::{self, Environment};
 use crate::home::Home;
 use crate::output::Output;
@@ -33,6 +33,7 @@ use crate::output::Output;
 mod agent;
 mod ears;
 mod fetching;
+mod forging;
 mod intake;
 mod leader;
 mod report;
@@ -44,6 +45,7 @@ pub use report::tone;
 use agent::Embedded;
 use ears::Ears;
 use fetching::Fetching;
+use forging::Worker;
 use intake::Intake;
 use leader::Leader;
 use watched::Watched;
@@ -135,9 +137,13 @@ impl Work<'_> {
             Bus::Broker(_) => None,
         };
         let hub = bus.hub();
+        let forging = self.start_forging(&config)?;
         let mut driver =
             Driver::new(home.clone(), environment.clone(), config, Arc::clone(&store), hub.clone()).await?;
         driver.record(recorder());
+        if let Some(worker) = &forging {
+            driver.on_forge(crate::forge::BASE.to_owned(), worker.jobs.clone());
+        }
         let mut looped = Loop {
             reporter: report::Reporter::new(*output, options.quiet),
             driver: &mut driver,
@@ -155,6 +161,7 @@ impl Work<'_> {
             unread: Vec::new(),
             exit: Exit::Done,
             fetching: Fetching::new(),
+            forging,
             ears: Ears::new(),
             intake: Intake::new(),
             leader,
@@ -163,6 +170,9 @@ impl Work<'_> {
         let ended = looped.run(options, signals).await;
         let exit = looped.exit;
         looped.fetching.stop().await;
+        if let Some(worker) = looped.forging.take() {
+            worker.stop().await;
+        }
         if let Some(embedded) = embedded
             && !embedded.end().await
         {
@@ -173,6 +183,15 @@ impl Work<'_> {
             traces.stop().await;
         }
         ended.map(|()| exit)
+    }
+
+    /// Begins to talk to the forge, where there is one, and makes the copy of its repository where there is none yet.
+    fn start_forging(&self, config: &Config) -> Result<Option<Worker>> {
+        let Some(spec) = &config.spec.forge else { return Ok(None) };
+        let (forge, upstream) = crate::forge::open(self.home, config, self.environment, spec)?;
+        tokio::task::block_in_place(|| upstream.open()).context("making the copy of the requests repository")?;
+        let every = Duration::from_secs(u64::from(config.spec.poll_secs));
+        Ok(Some(Worker::start(forge, upstream, every)))
     }
 
     /// Opens the store; while a server can't be reached it is tried again, ever more seldom, and each new reason is said
@@ -255,6 +274,8 @@ struct Loop<'a> {
     unread: Vec<(String, String)>,
     exit: Exit,
     fetching: Fetching,
+    /// Talks to the forge.
+    forging: Option<Worker>,
     ears: Ears,
     intake: Intake,
     leader: Leader,
@@ -336,6 +357,7 @@ impl Loop<'_> {
                 message = self.intake.next(&*self.hub) => self.take(message).await?.then_some(News::Look),
                 why = agent::death(self.embedded) => bail!("the embedded agent has ended: {why}"),
                 fetched = self.fetching.done() => { self.fetched(fetched).await; Some(News::Look) }
+                said = said_by(&mut self.forging) => self.forge_said(said).await.then_some(News::Look),
                 Ok(()) = self.trouble.changed() => { self.say_bus(); Some(News::Look) }
                 () = store.woken() => Some(News::Look),
                 _ = woken.recv() => { self.reload(); self.fetching.begin(self.driver); None }
@@ -346,6 +368,23 @@ impl Loop<'_> {
             }
             if let Some(news) = heard {
                 return Ok(news);
+            }
+        }
+    }
+
+    /// Takes in what the forge said; whether to look at everything.
+    async fn forge_said(&mut self, said: ForgeNews) -> bool {
+        if let ForgeNews::Trouble(trouble) = &said {
+            match trouble {
+                Some(why) => self.output.failure(why, &[]),
+                None => self.output.progress("the forge works"),
+            }
+        }
+        match self.driver.forge_said(said).await {
+            Ok(look) => look,
+            Err(error) => {
+                self.complain(&error);
+                true
             }
         }
     }
@@ -680,6 +719,17 @@ impl Loop<'_> {
             self.exit = Exit::Attention;
         }
         Ok(true)
+    }
+}
+
+/// What the forge says next; nothing, for ever, where there is none.
+async fn said_by(forging: &mut Option<Worker>) -> ForgeNews {
+    match forging {
+        Some(worker) => match worker.said().await {
+            Some(said) => said,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
     }
 }
 

@@ -9,8 +9,9 @@ use chiffon_core::facts::{Pull, PullState};
 use chiffon_forge::{Changes, Forge, Permission, ReviewVerdict, Trouble};
 use chiffon_requests::Upstream;
 use chiffon_schemas::{Name, Oid, Timestamp};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::Notify;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::driver::{ForgeJob, ForgeNews};
@@ -39,6 +40,37 @@ pub(super) struct Forging {
     seen: Option<Timestamp>,
     pause: Duration,
     troubled: bool,
+}
+
+/// The worker under way, as the loop has it.
+pub(super) struct Worker {
+    /// What to ask it for.
+    pub jobs: UnboundedSender<ForgeJob>,
+    /// Told by whoever heard that something happened on the forge.
+    pub wake: Arc<Notify>,
+    news: UnboundedReceiver<ForgeNews>,
+    task: JoinHandle<()>,
+}
+
+impl Worker {
+    /// Starts it over a forge and the copy of its repository, which it looks at as often as `every` says.
+    pub fn start(forge: Arc<dyn Forge>, upstream: Upstream, every: Duration) -> Self {
+        let ((jobs, asked), (said, news)) = (unbounded_channel(), unbounded_channel());
+        let wake = Arc::new(Notify::new());
+        let worker = Forging::new(forge, upstream, every, Arc::clone(&wake), (asked, said));
+        Self { jobs, wake, news, task: tokio::spawn(worker.run()) }
+    }
+
+    /// What it says next.
+    pub async fn said(&mut self) -> Option<ForgeNews> {
+        self.news.recv().await
+    }
+
+    /// Ends it; what it was at is asked for again by the next life.
+    pub async fn stop(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
 }
 
 /// Why a job was not done.
