@@ -46,6 +46,7 @@ ASKED = {
         "/issues/{index}/comments": ["get", "post"], "/issues/{index}/labels": ["get", "put"],
         "/issues/comments/{id}": ["patch"], "/issues/comments/{id}/reactions": ["post"], "/labels": ["get", "post"],
         "/statuses/{sha}": ["get", "post"], "/collaborators/{collaborator}/permission": ["get"],
+        "/assignees": ["get"],
     },
 }
 

@@ -69,6 +69,7 @@ fn of_repository() -> Router<Shared> {
         .route("/labels", get(labels).post(make_label))
         .route("/statuses/{commit}", get(statuses).post(set_status))
         .route("/collaborators/{login}/permission", get(permission))
+        .route("/assignees", get(assignees))
 }
 
 async fn version() -> Json<Value> {
@@ -414,14 +415,18 @@ async fn permission(
     Extension(Login(asks)): Extension<Login>,
 ) -> Answer {
     let forge = shared.forge();
-    // Only who may change settings may ask about others.
-    if asks != login {
-        forge.require(&asks, Role::Admin)?;
-    }
+    // Only who may change settings may ask, about themselves as well: that goes by a name that local accounts have not.
+    forge.require(&asks, Role::Admin)?;
     let word = match forge.roles.get(&login).ok_or(No::Missing)? {
         Role::Admin => "admin",
         Role::Write => "write",
         Role::Read => "read",
     };
     Ok(Json(json!({ "permission": word, "role_name": word, "user": account(&login) })).into_response())
+}
+
+/// Whom something may be assigned to: whoever may write.
+async fn assignees(State(shared): State<Shared>) -> Json<Value> {
+    let forge = shared.forge();
+    Json(forge.roles.iter().filter(|(_, role)| **role >= Role::Write).map(|(login, _)| account(login)).collect())
 }

@@ -121,6 +121,11 @@ async fn who_speaks_and_what_it_may_do_is_known(bed: Bed) {
     ] {
         assert_eq!(bed.bot.permission(login).await.unwrap(), may, "{login}");
     }
+    // A bot that may change no settings learns who may write all the same.
+    let small = bed.person("small", Role::Write);
+    for (login, writes) in [("ann", true), ("ANN", true), ("rea", false), ("nobody", false)] {
+        assert_eq!(small.permission(login).await.unwrap() >= Permission::Write, writes, "{login}");
+    }
 }
 
 async fn a_pull_request_is_opened_once_and_looks_as_it_is_to(bed: Bed) {

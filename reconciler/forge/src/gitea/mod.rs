@@ -332,6 +332,15 @@ impl Forge for Gitea {
         match self.of_repository(Method::GET, &["collaborators", login, "permission"], &[], None, ABOUT).await {
             Ok(answer) => Ok(answer.read::<wire::PermissionRow>(ABOUT.0)?.permission()),
             Err(Trouble::NotFound { .. }) => Ok(Permission::None),
+            // Only who may change the repository's settings is told, and the bot needs no such rights. Whom something may
+            // be assigned to is whoever may write.
+            Err(Trouble::Forbidden { .. }) => {
+                const WRITERS: (&str, &str) = ("list who may write", REPOSITORY);
+                let all: Vec<wire::User> =
+                    self.of_repository(Method::GET, &["assignees"], &[], None, WRITERS).await?.read(WRITERS.0)?;
+                let writes = all.iter().any(|user| user.login.eq_ignore_ascii_case(login));
+                Ok(if writes { Permission::Write } else { Permission::None })
+            }
             Err(trouble) => Err(trouble),
         }
     }
