@@ -126,6 +126,26 @@ impl Bed {
         fs::write(path, text + lines).unwrap();
     }
 
+    /// Moves the requests repository to a forge: the home gets a copy of it from now on, and the person's clone is of the
+    /// forge's. `token` is of the account that Chiffon speaks as.
+    pub fn live_on(&self, forge: &crate::forge::TestForge, token: &str) {
+        let bare = forge.bare().to_str().unwrap();
+        self.git(&["push", "--quiet", bare, "HEAD:main"]);
+        self.git(&["remote", "set-url", "origin", bare]);
+        fs::remove_dir_all(self.requests()).unwrap();
+        let secret = self.home().join("forge-token");
+        fs::write(&secret, token).unwrap();
+        fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let kind = match forge.dialect() {
+            crate::forge::Dialect::Gitea => "forgejo",
+            crate::forge::Dialect::GitHub => "github",
+        };
+        self.configure(&format!(
+            "  poll_secs: 1\n  forge:\n    kind: {kind}\n    url: {}\n    repository: ops/requests\n    git_url: {bare}\n    token_file: forge-token\n",
+            forge.url()
+        ));
+    }
+
     fn start(&self, infra: &Path, more: &[&str]) {
         let ansible = ansible_playbook();
         let mut arguments = vec!["init", self.home_text(), "--infra", infra.to_str().unwrap()];

@@ -7,6 +7,7 @@ mod crash;
 mod deploy;
 mod documents;
 mod forge;
+mod forge_story;
 mod harm;
 mod infra;
 mod keys;
