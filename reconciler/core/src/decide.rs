@@ -275,11 +275,8 @@ fn judge_merge(facts: &RequestFacts, offer: &Offer, world: &World, draft: &mut D
         }
         return;
     };
-    let expected = Expected {
-        base: forge.base.clone(),
-        head: format!("chiffon/plan/{}", facts.name),
-        bot: bot.clone(),
-    };
+    let expected =
+        Expected { base: forge.base.clone(), head: format!("chiffon/plan/{}", facts.name), bot: bot.clone() };
     match approval(&offer.plan, &world.policy.approval, &merge, &expected) {
         Ok(_) => draft.actions.push(Action::Approve { plan: blob.clone() }),
         Err(against) => {

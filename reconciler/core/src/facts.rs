@@ -379,12 +379,9 @@ impl RefusalReason {
     pub fn plans_again(self) -> bool {
         match self {
             Self::Stale | Self::Edited | Self::Expired | Self::EditedInMerge => true,
-            Self::NotOffered
-            | Self::Closed
-            | Self::Used
-            | Self::Denied
-            | Self::NotThroughPull
-            | Self::NotAllowed => false,
+            Self::NotOffered | Self::Closed | Self::Used | Self::Denied | Self::NotThroughPull | Self::NotAllowed => {
+                false
+            }
         }
     }
 }

@@ -315,9 +315,7 @@ fn after(last: OfferState, facts: &RequestFacts) -> State {
                 | RefusalReason::Used
                 | RefusalReason::Denied
                 | RefusalReason::NotThroughPull
-                | RefusalReason::NotAllowed => {
-                    PlanningReason::New
-                }
+                | RefusalReason::NotAllowed => PlanningReason::New,
             }))
         }
     }

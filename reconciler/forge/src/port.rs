@@ -163,7 +163,7 @@ pub enum Changes {
 }
 
 /// A pull request to be opened, from a branch of the repository itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NewPull {
     /// The branch that it comes from.
     pub head: String,
@@ -174,7 +174,7 @@ pub struct NewPull {
 }
 
 /// How a pull request is to look.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Edit {
     /// The title, on one line.
     pub title: String,

@@ -68,7 +68,9 @@ pub fn refusal_in_words(reason: RefusalReason) -> &'static str {
         RefusalReason::Edited => "the request changed after the plan was offered; a new one is made",
         RefusalReason::Expired => "the plan expired before it was approved or began; a new one is made",
         RefusalReason::Denied => "the policy denies it",
-        RefusalReason::NotThroughPull => "it came to main otherwise than by the merge of its pull request; nothing runs",
+        RefusalReason::NotThroughPull => {
+            "it came to main otherwise than by the merge of its pull request; nothing runs"
+        }
         RefusalReason::NotAllowed => "who merged it may not approve it; nothing runs",
     }
 }

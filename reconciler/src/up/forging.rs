@@ -39,7 +39,8 @@ pub(super) struct Forging {
     /// The latest change of a pull request that was seen.
     seen: Option<Timestamp>,
     pause: Duration,
-    troubled: bool,
+    /// What is wrong, as it was said last.
+    trouble: Option<String>,
 }
 
 /// The worker under way, as the loop has it.
@@ -101,7 +102,7 @@ impl Forging {
         (jobs, news): (UnboundedReceiver<ForgeJob>, UnboundedSender<ForgeNews>),
     ) -> Self {
         let waiting = VecDeque::new();
-        Self { forge, upstream, every, wake, jobs, news, waiting, seen: None, pause: FIRST_PAUSE, troubled: false }
+        Self { forge, upstream, every, wake, jobs, news, waiting, seen: None, pause: FIRST_PAUSE, trouble: None }
     }
 
     /// Works until nobody listens any more.
@@ -145,15 +146,18 @@ impl Forging {
 
     fn works(&mut self) {
         self.pause = FIRST_PAUSE;
-        if std::mem::take(&mut self.troubled) {
+        if self.trouble.take().is_some() {
             self.say(ForgeNews::Trouble(None));
         }
     }
 
     /// Says what is wrong, and waits: for as long as the forge asks to, else ever longer.
     async fn rest(&mut self, error: &NotDone) {
-        self.troubled = true;
-        self.say(ForgeNews::Trouble(Some(error.to_string())));
+        let why = Some(error.to_string());
+        if self.trouble != why {
+            self.trouble = why.clone();
+            self.say(ForgeNews::Trouble(why));
+        }
         let pause = error.patience().unwrap_or(self.pause);
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         tokio::time::sleep(pause).await;
@@ -198,11 +202,12 @@ impl Forging {
         match job.clone() {
             ForgeJob::Audit { commit } => self.push_audit(commit).await,
             ForgeJob::Branch { name, commit, seen } => {
-                let moved = self.git(move |upstream| match upstream.move_plan_branch(&name, commit.as_ref(), seen.as_ref()) {
-                    // A person was faster: the next look sees what they did.
-                    Err(error) if error.is_stale() => upstream.fetch(),
-                    done => done,
-                });
+                let moved =
+                    self.git(move |upstream| match upstream.move_plan_branch(&name, commit.as_ref(), seen.as_ref()) {
+                        // A person was faster: the next look sees what they did.
+                        Err(error) if error.is_stale() => upstream.fetch(),
+                        done => done,
+                    });
                 moved.await
             }
             ForgeJob::Propose { name, plan, number, new } => {
@@ -285,7 +290,8 @@ impl Forging {
         }
         let mut approved = std::collections::BTreeSet::new();
         for (login, review) in last {
-            let counts = review.verdict == ReviewVerdict::Approved && !review.dismissed && review.commit == pull.head_commit;
+            let counts =
+                review.verdict == ReviewVerdict::Approved && !review.dismissed && review.commit == pull.head_commit;
             if counts && self.may_write(&login).await? {
                 approved.insert(login);
             }

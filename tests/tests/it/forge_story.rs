@@ -44,7 +44,9 @@ fn story(dialect: Dialect) {
     up.wait_for("journal: succeeded");
     let run = bed.status("journal");
     assert_eq!(run["run"]["approval"]["by"], "ann", "{run}");
-    bed.wait_until("the result is on the forge", || forge.tip("chiffon/audit") == Some(bed.audit_tip().trim().to_owned()));
+    bed.wait_until("the result is on the forge", || {
+        forge.tip("chiffon/audit") == Some(bed.audit_tip().trim().to_owned())
+    });
     end(up);
 }
 
@@ -88,11 +90,13 @@ fn closing_the_pull_request_rejects_the_plan_and_its_branch_goes() {
     bed.push_request("journal", "Deploy the journal");
     up.wait_for("journal: proposed");
     let number = number_of(&forge, &bed, "journal");
-    forge.state().change("ann", number, |pull| {
-        pull.fate = Fate::Closed;
-        Ok(())
-    })
-    .unwrap();
+    forge
+        .state()
+        .change("ann", number, |pull| {
+            pull.fate = Fate::Closed;
+            Ok(())
+        })
+        .unwrap();
     up.wait_for("journal: rejected");
     bed.wait_until("its branch is gone", || forge.tip("chiffon/plan/journal").is_none());
     end(up);

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use chiffon_core::facts::{
-    Blocked, Pause, Pull, PullState, Question, Refusal, RefusalReason, RequestFile, Unplanned,
-};
+use chiffon_core::facts::{Blocked, Pause, Pull, PullState, Question, Refusal, RefusalReason, RequestFile, Unplanned};
 use chiffon_schemas::AttemptState::{Claimed, Failed, Granted, Lost, Ordered, Started};
 use chiffon_schemas::{Name, RunState};
 
@@ -147,8 +145,7 @@ pub async fn what_is_said_of_a_request_comes_back_whole(fixture: &dyn Fixture) {
     use RefusalReason::{
         Closed, Denied, Edited, EditedInMerge, Expired, NotAllowed, NotOffered, NotThroughPull, Stale, Used,
     };
-    let reasons =
-        [NotOffered, EditedInMerge, Closed, Used, Stale, Edited, Expired, Denied, NotThroughPull, NotAllowed];
+    let reasons = [NotOffered, EditedInMerge, Closed, Used, Stale, Edited, Expired, Denied, NotThroughPull, NotAllowed];
     for reason in reasons {
         bed.apply(Change::Refused { name: kuma(), refusal: refusal(reason) }).await;
         assert_eq!(bed.facts(&kuma()).await.refusal, Some(refusal(reason)));

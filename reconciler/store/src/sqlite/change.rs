@@ -93,8 +93,14 @@ pub(super) async fn apply(
             .await?;
         }
         Change::PullSeen { name, pull } => {
-            set_request(tx, repository, &name, "UPDATE requests SET pull = ? WHERE repository_id = ? AND name = ?", Some(rows::text(&*pull)))
-                .await?;
+            set_request(
+                tx,
+                repository,
+                &name,
+                "UPDATE requests SET pull = ? WHERE repository_id = ? AND name = ?",
+                Some(rows::text(&*pull)),
+            )
+            .await?;
         }
         Change::ReplanAsked { name, after } => {
             set_request(
