@@ -19,6 +19,7 @@ mod planning;
 mod relay;
 mod reports;
 mod results;
+mod view;
 
 pub use error::Error;
 pub use forge::{ForgeJob, ForgeNews};

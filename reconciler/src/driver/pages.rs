@@ -245,7 +245,7 @@ fn shortened(items: &[String]) -> String {
 }
 
 /// Text from outside as one line that Markdown takes for nothing but text.
-fn inert(text: &str) -> String {
+pub fn inert(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
