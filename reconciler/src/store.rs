@@ -20,7 +20,7 @@ pub async fn open(home: &Home, config: &Config) -> Result<Arc<dyn Store>> {
         Some(spec) => {
             let server = server(home, spec)?;
             let store = Postgres::open(&server).await;
-            Ok(Arc::new(store.with_context(|| format!("opening the database {}", spec.url))?))
+            Ok(Arc::new(store.with_context(|| format!("opening the database {}", server.shown()))?))
         }
     }
 }
@@ -34,7 +34,7 @@ pub fn may_come_back(error: &anyhow::Error) -> bool {
 pub fn name(home: &Home, config: &Config) -> String {
     match &config.spec.store.postgres {
         None => home.database().display().to_string(),
-        Some(spec) => spec.url.clone(),
+        Some(spec) => server(home, spec).map_or_else(|_| "PostgreSQL".to_owned(), |server| server.shown()),
     }
 }
 

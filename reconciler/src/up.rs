@@ -9,15 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use chiffon_core::{State, Waiting};
-use chiffon_link::{Delivery, Hub};
+use chiffon_link::Hub;
 use chiffon_runtime::Signals;
-use chiffon_schemas::crash::crash_point;
-use chiffon_schemas::{FromAgent, Name, Recorder, Timestamp};
+use chiffon_schemas::{Name, Recorder, Timestamp};
 use chiffon_store::{Leading, NewParked, Store};
 use chiffon_trace::Traces;
 use chiffon_web::Turn;
-use futures_util::future::join_all;
 use notify::Watcher;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -32,11 +29,13 @@ use crate::output::Output;
 
 mod agent;
 mod ears;
+mod ending;
 mod fetching;
 mod forging;
 mod intake;
 mod leader;
 mod report;
+mod taking;
 mod watched;
 
 pub(crate) use agent::ansible as ansible_config;
@@ -55,15 +54,6 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long `up --once` waits for agents on a broker to be heard: more than their heartbeat takes.
 const AGENTS_DUE: Duration = Duration::from_secs(15);
-
-/// How many messages are taken in before what they changed is decided on.
-const AT_ONCE: usize = 32;
-
-/// What is said of a message from an agent that has no place on the bus.
-const STRANGER: &str = "no agent of this name is enrolled: `chiffon agent invite` makes a place for one";
-
-/// How long messages are taken in before the loop looks at everything else that wakes it.
-const TAKE_AT_MOST: Duration = Duration::from_millis(200);
 
 /// How often, and how long between, the lock is tried before somebody else is said to run.
 const LOCK_TRIES: u32 = 10;
@@ -432,95 +422,6 @@ impl Loop<'_> {
         self.fetching.ended(poll, self.driver);
     }
 
-    /// Takes in what waits; whether it changed something that is decided on. A flood of log chunks costs no ticks, and
-    /// what comes together is decided on together.
-    async fn take(&mut self, first: Result<Delivery<FromAgent>, chiffon_link::Error>) -> Result<bool> {
-        let mut taken = Vec::new();
-        let changed = self.take_waiting(first, &mut taken).await;
-        self.driver.confirm_reports().await;
-        // At the same time: on a line that is blocked each takes as long as it may.
-        join_all(taken.into_iter().map(|delivery| async {
-            if let Err(error) = delivery.ack().await {
-                tracing::debug!(%error, "it comes again, and is known by then");
-            }
-            crash_point("message-acknowledged");
-        }))
-        .await;
-        changed
-    }
-
-    async fn take_waiting(
-        &mut self,
-        first: Result<Delivery<FromAgent>, chiffon_link::Error>,
-        taken: &mut Vec<Delivery<FromAgent>>,
-    ) -> Result<bool> {
-        let (mut changed, until) = (false, Instant::now() + TAKE_AT_MOST);
-        let mut next = Some(first);
-        while let Some(delivery) = next.take() {
-            let delivery = delivery.context("the bus was closed")?;
-            if self.is_of_a_stranger(&delivery).await {
-                put_aside(delivery, STRANGER.to_owned()).await;
-                return Ok(changed);
-            }
-            self.watched.heard();
-            let progress = report::progress_of(&delivery.message);
-            match self.driver.take_message(delivery.message.clone()).await {
-                Ok(news) => {
-                    changed |= news;
-                    if self.intake.took() {
-                        self.driver.was_deaf();
-                        changed = true;
-                    }
-                    taken.push(delivery);
-                    if let Some(line) = progress {
-                        self.reporter.task(&line);
-                    }
-                }
-                Err(error) => {
-                    self.not_taken(&error, delivery).await;
-                    return Ok(true);
-                }
-            }
-            // Signals, the lease and people's commands have their turn also in a flood.
-            if taken.len() < AT_ONCE && Instant::now() < until {
-                next = tokio::time::timeout(Duration::ZERO, self.hub.receive()).await.ok();
-            }
-        }
-        Ok(changed)
-    }
-
-    /// Says why a message was not taken in. Not acknowledged, it comes again; where it is at fault itself, not for ever.
-    async fn not_taken(&mut self, error: &crate::driver::Error, delivery: Delivery<FromAgent>) {
-        let text = crate::commands::chain(error);
-        if let Some(tries) = error.parks_after() {
-            self.complain(error);
-            if delivery.tries >= tries {
-                put_aside(delivery, format!("refused: {text}")).await;
-            }
-            return;
-        }
-        self.watched.failed(error);
-        if self.intake.failed(watched::part_of(error), text.clone()) {
-            self.output.failure(&text, &[]);
-        }
-        self.exit = Exit::Error;
-    }
-
-    /// Whether nobody by that name has a place on the broker.
-    async fn is_of_a_stranger(&mut self, delivery: &Delivery<FromAgent>) -> bool {
-        if self.embedded.is_some() {
-            return false;
-        }
-        match self.driver.knows(&delivery.message.agent).await {
-            Ok(knows) => !knows,
-            Err(error) => {
-                // Not known, and not refused either: what it changes is refused where the store fails.
-                self.complain(&error);
-                false
-            }
-        }
-    }
-
     /// The embedded agent settles its journal first. Agents elsewhere are heard when they are heard; who wants all to be
     /// done in one go needs the broker, and gives them the time of a heartbeat.
     async fn wait_for_agents(&mut self, options: &Options) -> Result<()> {
@@ -642,84 +543,6 @@ impl Loop<'_> {
             }
         }
     }
-
-    /// Requests of which an agent may be at work; `None` where nobody can say now.
-    async fn at_work(&mut self) -> Option<Vec<Name>> {
-        match self.driver.at_work().await {
-            Ok(names) => Some(names),
-            Err(error) => {
-                self.complain(&error);
-                None
-            }
-        }
-    }
-
-    async fn asked_to_stop(&mut self) {
-        let at_work = self.at_work().await.unwrap_or_default();
-        self.driver.wind_down();
-        self.stop = match self.stop {
-            Stop::No => {
-                if !at_work.is_empty() {
-                    let names: Vec<&str> = at_work.iter().map(Name::as_str).collect();
-                    let names = names.join(", ");
-                    self.output.progress(&match self.embedded {
-                        Some(_) => format!("stopping after {names}; once more cancels it"),
-                        None => format!("stopping; {names} goes on at its agent"),
-                    });
-                }
-                Stop::Finish
-            }
-            Stop::Finish | Stop::Cancel => {
-                for name in &at_work {
-                    self.output.progress(&format!("cancelling {name}"));
-                }
-                if let Err(error) = self.driver.cancel_all().await {
-                    self.complain(&error);
-                }
-                Stop::Cancel
-            }
-        };
-    }
-
-    /// Whether nothing that runs needs this process.
-    async fn may_leave(&mut self) -> bool {
-        self.embedded.is_none() || self.at_work().await.is_some_and(|names| names.is_empty())
-    }
-
-    /// Whether the loop ends here.
-    async fn is_over(&mut self, options: &Options) -> Result<bool> {
-        if self.stop == Stop::No && !options.once {
-            return Ok(false);
-        }
-        // Whatever else is wrong: what runs is waited for, since it could not go on without this process.
-        let leaves = self.stop != Stop::No && self.embedded.is_none();
-        if !leaves && self.at_work().await.is_none_or(|names| !names.is_empty()) {
-            return Ok(false);
-        }
-        if self.stop != Stop::No || self.last_error.is_some() {
-            return Ok(true);
-        }
-        if let Err(error) = self.driver.states().await.map(drop) {
-            self.complain(&error);
-            return Ok(true);
-        }
-        let states = self.driver.states().await?;
-        let heard_soon = self.agents_due.is_some_and(|due| Instant::now() < due);
-        let pending = |state: &State| match state {
-            State::Queued | State::Running | State::Planning(_) => true,
-            State::Paused(Waiting::AgentOffline) => heard_soon,
-            _ => false,
-        };
-        if states.iter().any(|(name, (state, _))| pending(state) && !self.troubles.contains_key(name)) {
-            return Ok(false);
-        }
-        if !self.troubles.is_empty() || self.intake.trouble().is_some() {
-            self.exit = Exit::Error;
-        } else if !self.unread.is_empty() || states.values().any(|(state, _)| state.needs_attention()) {
-            self.exit = Exit::Attention;
-        }
-        Ok(true)
-    }
 }
 
 /// What the forge says next; nothing, for ever, where there is none.
@@ -730,12 +553,6 @@ async fn said_by(forging: &mut Option<Worker>) -> ForgeNews {
             None => std::future::pending().await,
         },
         None => std::future::pending().await,
-    }
-}
-
-async fn put_aside(delivery: Delivery<FromAgent>, reason: String) {
-    if let Err(error) = delivery.park(reason).await {
-        tracing::debug!(%error, "a message could not be put aside; it comes again");
     }
 }
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 use chiffon_core::facts::{AgentFacts, Attempt, RequestFacts, Run};
 use chiffon_schemas::crash::crash_point;
 use chiffon_schemas::{
-    AgentMessage, AttemptKey, AttemptState, BootId, FromAgent, Hello, LogDigest, Name, Outcome, Settled, Timestamp,
-    ToAgent, Verdict,
+    AgentMessage, AttemptKey, AttemptState, BootId, FromAgent, Hello, LogDigest, Name, Outcome, Settled, ToAgent,
+    Verdict,
 };
 use chiffon_store::{Change, Seen};
 use futures_util::future::join_all;
@@ -32,13 +32,8 @@ const ASK_EVERY_SECS: i64 = 5;
 /// How long what a life said before another one followed it may be under way.
 const LATE_SECS: i64 = 10;
 
-/// A life of an agent that another one followed.
-#[derive(Debug)]
-pub(super) struct Superseded {
-    since: Timestamp,
-    /// It is recorded that it still speaks.
-    told: bool,
-}
+/// How long it is not said again that two processes use one agent's name.
+const HOUR: i64 = 3_600;
 
 impl Driver {
     /// Takes one message in. The caller confirms the reports among them, acknowledges it afterwards, and runs a tick where
@@ -94,11 +89,12 @@ impl Driver {
         Ok(known.is_none_or(|known| known.heard.max(self.listening_since).plus_secs(silence) < environment::now()))
     }
 
-    /// Records once that a life goes on long after another one followed it; whether it did so now.
+    /// Records that a life goes on long after another one followed it, once an hour for each agent; whether it did so now.
     async fn suspect(&mut self, agent: &Name, boot: BootId, message: &AgentMessage) -> Result<bool, Error> {
-        let life = (agent.clone(), boot);
-        let goes_on = |life: &Superseded| !life.told && life.since.plus_secs(LATE_SECS) < environment::now();
-        if !self.superseded.get(&life).is_some_and(goes_on) {
+        let now = environment::now();
+        let goes_on = self.superseded.get(&(agent.clone(), boot)).is_some_and(|since| since.plus_secs(LATE_SECS) < now);
+        let is_known = self.suspected.get(agent).is_some_and(|last| (*last..last.plus_secs(HOUR)).contains(&now));
+        if !goes_on || is_known {
             return Ok(false);
         }
         let reason = format!(
@@ -106,7 +102,7 @@ impl Driver {
              end one of them, or say `chiffon agent rotate {agent}` and enrol the other one again"
         );
         self.put_aside(agent, reason, message).await?;
-        self.superseded.entry(life).and_modify(|life| life.told = true);
+        self.suspected.insert(agent.clone(), now);
         Ok(true)
     }
 
@@ -118,8 +114,7 @@ impl Driver {
             ansible_core: hello.ansible_core.filter(|version| is_version(version)),
         };
         if let Some(known) = self.store.agents().await?.remove(&agent).filter(|known| known.boot != boot) {
-            let life = Superseded { since: environment::now(), told: false };
-            self.superseded.insert((agent.clone(), known.boot), life);
+            self.superseded.insert((agent.clone(), known.boot), environment::now());
         }
         self.superseded.remove(&(agent.clone(), boot.clone()));
         let ended = hello.ended.into_iter().map(|ended| (ended.key, ended.fence)).collect();

@@ -129,8 +129,10 @@ pub struct Driver {
     unreached: BTreeMap<Name, Timestamp>,
     /// Agents to which no hints are offered, and until when.
     deaf: BTreeMap<Name, Timestamp>,
-    /// Lives of agents that another one followed.
-    superseded: BTreeMap<(Name, BootId), agents::Superseded>,
+    /// Lives of agents that another one followed, and since when.
+    superseded: BTreeMap<(Name, BootId), Timestamp>,
+    /// Agents whose name two processes use, and when that was said last.
+    suspected: BTreeMap<Name, Timestamp>,
     /// When agents were asked for their hello last.
     asked: BTreeMap<Name, Timestamp>,
     /// Attempts whose grant was declined, and that were ordered once more.
@@ -208,6 +210,7 @@ impl Driver {
             unreached: BTreeMap::new(),
             deaf: BTreeMap::new(),
             superseded: BTreeMap::new(),
+            suspected: BTreeMap::new(),
             asked: BTreeMap::new(),
             declined: BTreeSet::new(),
             refused: BTreeSet::new(),

@@ -4,10 +4,10 @@ use std::fs;
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use chiffon_tests::{Background, Bed, Merge, Service, new_database, new_database_at};
+use chiffon_tests::{Background, Bed, Merge, Service, new_database_at};
 use serde_json::{Value, json};
-use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{Connection as _, SqliteConnection};
 
 /// Patience of an agent's silence in these tests, in seconds; agents speak every second.
 const SILENCE: f64 = 5.0;
@@ -268,23 +268,36 @@ fn a_database_that_is_away_is_named_at_once() {
 const REFUSE: &str = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN RAISE 'no room' USING ERRCODE = '53100'; END $$;
     CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON agents FOR EACH ROW EXECUTE FUNCTION refuse()";
+const ALLOW: &str = "DROP TRIGGER refuse ON agents";
 
-fn tell(database: &str, what: &'static str) {
+/// The same in SQLite, which undoes the whole change by itself then.
+const REFUSE_IN_SQLITE: &str =
+    "CREATE TRIGGER refuse BEFORE UPDATE ON agents BEGIN SELECT RAISE(ROLLBACK, 'no room'); END";
+const ALLOW_IN_SQLITE: &str = "DROP TRIGGER refuse";
+
+/// Does something in the database of a bed, past everybody who uses it.
+fn tell(bed: &Bed, what: &'static str) {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-        let mut raw = PgConnection::connect_with(&PgConnectOptions::from_str(database).unwrap()).await.unwrap();
-        sqlx::raw_sql(what).execute(&mut raw).await.unwrap();
-        raw.close().await.unwrap();
+        match bed.database() {
+            Some(url) => {
+                let mut raw = PgConnection::connect_with(&PgConnectOptions::from_str(&url).unwrap()).await.unwrap();
+                sqlx::raw_sql(what).execute(&mut raw).await.unwrap();
+                raw.close().await.unwrap();
+            }
+            None => {
+                let url = format!("sqlite:{}", bed.home().join("state/chiffon.db").display());
+                let mut raw = SqliteConnection::connect(&url).await.unwrap();
+                sqlx::raw_sql(what).execute(&mut raw).await.unwrap();
+                raw.close().await.unwrap();
+            }
+        }
     });
 }
 
-#[test]
-fn a_database_that_takes_nothing_is_named_once_and_asked_ever_more_seldom() {
-    let bed = Bed::new();
-    let database = new_database();
-    bed.keep_records_at(&database);
+fn takes_nothing_for_a_while(bed: &Bed, refuse: &'static str, allow: &'static str) {
     bed.configure("  web:\n    listen: 127.0.0.1:0\n");
     let mut up = bed.up();
-    tell(&database, REFUSE);
+    tell(bed, refuse);
     up.wait_for("error: the store failed");
     // What is decided goes on, and does not hide that agents are not heard.
     bed.push_request("journal", "Deploy the journal");
@@ -293,12 +306,24 @@ fn a_database_that_takes_nothing_is_named_once_and_asked_ever_more_seldom() {
     assert!(ready.starts_with("HTTP/1.1 503") && ready.contains(r#""what":"store""#), "{ready}");
     assert!(bed.metric("chiffon_errors_total").is_some_and(|errors| errors < 10.0), "it pauses in between");
     assert_eq!(up.seen().iter().filter(|line| line.starts_with("error")).count(), 1, "{:#?}", up.seen());
-    tell(&database, "DROP TRIGGER refuse ON agents");
+    tell(bed, allow);
     up.wait_until("it is ready again", Duration::from_secs(60), || {
         bed.page("/readyz").unwrap().starts_with("HTTP/1.1 200")
     });
+    bed.approve("journal", Merge::Commit);
+    up.wait_for("journal: succeeded");
     up.signal("TERM");
     assert_eq!(up.end(), 0);
+}
+
+#[test]
+fn a_database_that_takes_nothing_is_named_once_and_asked_ever_more_seldom() {
+    takes_nothing_for_a_while(&Bed::new().on_postgres(), REFUSE, ALLOW);
+}
+
+#[test]
+fn r6_a_sqlite_file_that_took_nothing_for_a_while_is_written_to_again() {
+    takes_nothing_for_a_while(&Bed::new(), REFUSE_IN_SQLITE, ALLOW_IN_SQLITE);
 }
 
 #[test]

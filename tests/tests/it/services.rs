@@ -52,13 +52,16 @@ fn a_server_that_is_not_there_is_waited_for_and_named_once() {
 fn what_waiting_does_not_mend_ends_at_once() {
     let bed = Bed::new();
     for (url, words) in [
-        ("postgres://chiffon:secret@127.0.0.1/chiffon", "it holds a password"),
+        ("postgres://chiffon:s3cret@127.0.0.1/chiffon", "it holds a password"),
+        ("postgres://chiffon@127.0.0.1/chiffon?password=s3cret", "it holds a password"),
         ("mysql://chiffon@127.0.0.1/chiffon", "does not begin with postgres://"),
         (&chiffon_tests::new_database().replace("chiffon@", "nobody@"), "nobody"),
     ] {
         bed.keep_records_at(url);
         let said: chiffon_tests::Said = bed.command(&["--dir", "home", "up"]).output().unwrap().into();
         assert!(said.status == 1 && said.err.contains(words), "{url}: {}", said.err);
+        let doctor = bed.chiffon(&["doctor"]);
+        assert!(!format!("{}{}{}", said.err, doctor.out, doctor.err).contains("s3cret"), "{}", doctor.out);
     }
 }
 

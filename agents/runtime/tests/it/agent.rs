@@ -121,15 +121,9 @@ async fn r1_a_grant_that_waited_for_a_sleeper_starts_nothing() {
     world.stop().await.unwrap();
 }
 
-/// Seconds that the machine has slept, for the test below.
-static SLEPT_AT_WORK: AtomicU64 = AtomicU64::new(0);
-
-/// Nor does the end of what ran through the sleep start what was granted before it.
-#[tokio::test]
-async fn r1_a_grant_that_waited_for_a_place_through_a_sleep_starts_nothing() {
-    let mut world = World::new(Doing::UntilLetGo);
+/// An agent with one place, which the first of two that were granted has; the second waits for it.
+async fn one_runs_and_one_waits(world: &mut World) -> (AttemptKey, AttemptKey) {
     world.settings.parallel = 1;
-    world.settings.uptime = || chiffon_runtime::uptime() + Duration::from_secs(SLEPT_AT_WORK.load(Ordering::SeqCst));
     world.start().await;
     let (first, second) = (key(1), key(2));
     for key in [&first, &second] {
@@ -140,6 +134,18 @@ async fn r1_a_grant_that_waited_for_a_place_through_a_sleep_starts_nothing() {
     world.started(&first).await;
     world.grant(&second, 2).await;
     world.settled().await;
+    (first, second)
+}
+
+/// Seconds that the machine has slept, for the test below.
+static SLEPT_AT_WORK: AtomicU64 = AtomicU64::new(0);
+
+/// Nor does the end of what ran through the sleep start what was granted before it.
+#[tokio::test]
+async fn r1_a_grant_that_waited_for_a_place_through_a_sleep_starts_nothing() {
+    let mut world = World::new(Doing::UntilLetGo);
+    world.settings.uptime = || chiffon_runtime::uptime() + Duration::from_secs(SLEPT_AT_WORK.load(Ordering::SeqCst));
+    let (first, second) = one_runs_and_one_waits(&mut world).await;
     SLEPT_AT_WORK.store(24 * 3600, Ordering::SeqCst);
     world.work.go.add_permits(1);
     world.over(&first).await;
@@ -253,17 +259,7 @@ async fn r1_what_had_started_is_lost_after_a_crash_and_never_starts_again() {
 #[tokio::test]
 async fn r1_what_was_granted_and_not_started_is_said_to_be_so_and_can_be_ordered_again() {
     let mut world = World::new(Doing::UntilLetGo);
-    world.settings.parallel = 1;
-    world.start().await;
-    let (first, second) = (key(1), key(2));
-    for key in [&first, &second] {
-        world.order(key).await;
-        world.claim(key).await;
-    }
-    world.grant(&first, 1).await;
-    world.started(&first).await;
-    world.grant(&second, 2).await;
-    world.settled().await;
+    let (first, second) = one_runs_and_one_waits(&mut world).await;
     let old = world.settings.boot.clone();
     world.kill().await;
     let hello = world.start().await;

@@ -22,7 +22,7 @@ pub struct Server {
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Server").field("url", &self.url).finish_non_exhaustive()
+        f.debug_struct("Server").field("url", &self.shown()).finish_non_exhaustive()
     }
 }
 
@@ -36,7 +36,9 @@ impl Server {
         let bad = |reason: String| Error::Address { reason };
         let rest = self.url.strip_prefix("postgres://").or_else(|| self.url.strip_prefix("postgresql://"));
         let Some(rest) = rest else { return Err(bad("it does not begin with postgres://".to_owned())) };
-        if rest.split_once('@').is_some_and(|(user, _)| user.contains(':')) {
+        let query = rest.split_once('?').map_or("", |(_, query)| query);
+        let asks_for_one = query.split('&').any(|pair| pair.split('=').next() == Some("password"));
+        if asks_for_one || rest.split_once('@').is_some_and(|(user, _)| user.contains(':')) {
             return Err(bad("it holds a password: put that into a file that only you can read".to_owned()));
         }
         let mut options = PgConnectOptions::from_str(&self.url).map_err(|error| bad(error.to_string()))?;
@@ -54,6 +56,18 @@ impl Server {
             _ => options.get_ssl_mode(),
         };
         Ok(options.ssl_mode(mode))
+    }
+
+    /// The address for people: a password that should not be in it is not shown.
+    pub fn shown(&self) -> String {
+        let address = self.url.split('?').next().unwrap_or_default();
+        match address.split_once("://").zip(address.rsplit_once('@')) {
+            Some(((scheme, rest), (_, host))) => {
+                let user = rest.split([':', '@']).next().unwrap_or_default();
+                format!("{scheme}://{user}@{host}")
+            }
+            None => address.to_owned(),
+        }
     }
 
     /// Whether the line to the server leaves this machine.
@@ -105,10 +119,24 @@ mod tests {
         for (url, why) in [
             ("mysql://c@db/c", "does not begin with postgres://"),
             ("postgres://c:secret@db/c", "holds a password"),
+            ("postgres://c@db/c?sslmode=disable&password=secret", "holds a password"),
             ("postgres://c@db", "names no database"),
         ] {
             let error = server(url).options().unwrap_err().to_string();
             assert!(error.contains(why) && !error.contains("secret"), "{url}: {error}");
+        }
+    }
+
+    #[test]
+    fn s13_a_password_in_an_address_is_shown_nowhere() {
+        for (url, shown) in [
+            ("postgres://c:s@cret@db:5433/c?password=secret", "postgres://c@db:5433/c"),
+            ("postgres://c@db/c?sslmode=disable", "postgres://c@db/c"),
+            ("postgres://db/c", "postgres://db/c"),
+            ("", ""),
+        ] {
+            assert_eq!(server(url).shown(), shown);
+            assert!(!format!("{:?}", server(url)).contains("cret"));
         }
     }
 }

@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use chiffon_core::facts::{AgentFacts, Event, LockHolder};
 use chiffon_schemas::{AttemptKey, EventId, Fence, Host, Json, Name, Oid, RepoPath, RunId, Timestamp, ToAgent};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Row, SqliteConnection};
+use sqlx::{Connection as _, Row, SqliteConnection};
 
 use crate::{
     Accepted, Applied, Change, Command, Cursor, Enrolment, Error, EventFilter, Ground, Invitation, Leading, Levels,
@@ -54,7 +54,12 @@ impl Sqlite {
             .busy_timeout(BUSY)
             .pragma("cache_size", "-1024")
             .pragma("mmap_size", "0");
-        let pool = |most: u32| SqlitePoolOptions::new().max_connections(most).min_connections(0);
+        let pool = |most: u32| {
+            let options = SqlitePoolOptions::new().max_connections(most).min_connections(0);
+            // Where the disk has no room or fails, SQLite undoes a change by itself, and sqlx goes on counting it as open:
+            // every later change on that connection would be refused, for ever.
+            options.before_acquire(|line, _| Box::pin(async move { Ok(!line.is_in_transaction()) }))
+        };
         let writer = pool(1).connect_with(options.clone()).await.map_err(Error::Database)?;
         sqlx::migrate!("../../migrations/sqlite").run(&writer).await.map_err(Error::Migrate)?;
         drop(opening);
