@@ -93,7 +93,8 @@ pub fn load(path: &Path) -> Result<Config, Error> {
     let file: ConfigFile = chiffon_schemas::read(&path.display().to_string(), &bytes, &Limits::CONFIG)
         .map_err(|diagnostics| Error::Invalid { path: path.to_owned(), diagnostics })?;
     let folder = path.parent().unwrap_or(Path::new("."));
-    let policy = policy(&file.spec.policy);
+    let mut policy = policy(&file.spec.policy);
+    policy.approval.signers = policy.approval.signers.map(|path| folder.join(path));
     Ok(Config {
         requests: folder.join(&file.spec.requests),
         vault_password_file: file.spec.ansible.vault_password_file.as_ref().map(|path| folder.join(path)),
@@ -113,7 +114,7 @@ fn policy(spec: &PolicySpec) -> Policy {
         agent_silence_secs: spec.agent_silence_secs,
         approval: ApprovalPolicy {
             rules: spec.approval.iter().map(approval_rule).collect(),
-            signed: spec.allowed_signers_file.is_some(),
+            signers: spec.allowed_signers_file.clone(),
         },
     }
 }

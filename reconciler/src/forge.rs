@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use chiffon_forge::{Address, Forge, GitHub, Gitea, Slug};
 use chiffon_link::{read_authority, read_secret};
-use chiffon_requests::{GitUrl, Upstream};
+use chiffon_requests::{GitUrl, StopFlag, Upstream};
 use chiffon_schemas::{ForgeKind, ForgeSpec};
 
 use crate::config::Config;
@@ -22,7 +22,8 @@ const LOGIN: &str = "x-access-token";
 /// The branch that plans are merged into.
 pub(crate) const BASE: &str = "main";
 
-/// The forge that a configuration names, as who the token in its file speaks for, and our copy of its repository.
+/// The forge that a configuration names, as who the token in its file speaks for, and our copy of its repository, whose
+/// programs end when `stop` is set.
 ///
 /// # Errors
 /// A setting can't be used; the error says which.
@@ -31,12 +32,13 @@ pub(crate) fn open(
     config: &Config,
     environment: &Environment,
     spec: &ForgeSpec,
+    stop: &StopFlag,
 ) -> Result<(Arc<dyn Forge>, Upstream)> {
     let token = read_secret(&home.folder().join(&spec.token_file)).context("`forge.token_file`")?;
     let ca = spec.ca_file.as_ref().map(|file| read_authority(&home.folder().join(file))).transpose();
     let ca = ca.context("`forge.ca_file`")?;
     let slug: Slug = spec.repository.parse().context("`forge.repository`")?;
-    let git = crate::mirror::git(environment);
+    let git = crate::mirror::git(environment).stoppable(stop.clone());
     let url = GitUrl::of_forge(&git_url(spec)?, spec.insecure_tls).context("`forge.git_url`")?;
     let upstream = Upstream::new(git, config.requests.clone(), url.with_login(LOGIN, &token));
     Ok((adapter(spec, slug, &token, ca.as_deref())?, upstream))

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use chiffon_link::Hub;
+use chiffon_requests::StopFlag;
 use chiffon_runtime::Signals;
 use chiffon_schemas::{Name, Recorder, Timestamp};
 use chiffon_store::{Leading, NewParked, Store};
@@ -178,10 +179,11 @@ impl Work<'_> {
     /// Begins to talk to the forge, where there is one, and makes the copy of its repository where there is none yet.
     fn start_forging(&self, config: &Config) -> Result<Option<Worker>> {
         let Some(spec) = &config.spec.forge else { return Ok(None) };
-        let (forge, upstream) = crate::forge::open(self.home, config, self.environment, spec)?;
+        let stop = StopFlag::default();
+        let (forge, upstream) = crate::forge::open(self.home, config, self.environment, spec, &stop)?;
         tokio::task::block_in_place(|| upstream.open()).context("making the copy of the requests repository")?;
         let every = Duration::from_secs(u64::from(config.spec.poll_secs));
-        Ok(Some(Worker::start(forge, upstream, every)))
+        Ok(Some(Worker::start(forge, upstream, every, stop)))
     }
 
     /// Opens the store; while a server can't be reached it is tried again, ever more seldom, and each new reason is said
@@ -364,18 +366,27 @@ impl Loop<'_> {
 
     /// Takes in what the forge said; whether to look at everything.
     async fn forge_said(&mut self, said: ForgeNews) -> bool {
-        if let ForgeNews::Trouble(trouble) = &said {
-            match trouble {
-                Some(why) => self.output.failure(why, &[]),
-                None => self.output.progress("the forge works"),
-            }
-        }
+        self.say_forge(&said);
         match self.driver.forge_said(said).await {
             Ok(look) => look,
             Err(error) => {
                 self.complain(&error);
                 true
             }
+        }
+    }
+
+    /// Says each trouble of the forge once, and when there are none any more.
+    fn say_forge(&self, said: &ForgeNews) {
+        let ForgeNews::Trouble { about, why } = said else { return };
+        let known = self.driver.forge_troubles();
+        let before = known.and_then(|troubles| troubles.get(about));
+        match why {
+            Some(why) if before != Some(why) => self.output.failure(why, &[]),
+            None if before.is_some() && known.is_some_and(|troubles| troubles.len() == 1) => {
+                self.output.progress("the forge works");
+            }
+            Some(_) | None => {}
         }
     }
 

@@ -152,7 +152,7 @@ impl Git {
         self.fetch_all(repo, url, &[refspec.to_owned()], false)
     }
 
-    fn fetch_all(&self, repo: &Path, url: &GitUrl, refspecs: &[String], prune: bool) -> Result<(), Error> {
+    pub(crate) fn fetch_all(&self, repo: &Path, url: &GitUrl, refspecs: &[String], prune: bool) -> Result<(), Error> {
         let mut command = self.remote_command(Some(repo), url)?;
         command.args([
             "fetch",
@@ -217,6 +217,30 @@ impl Git {
         }
         let rejected: String = done.out.lines().filter(|line| line.starts_with('!')).collect();
         Err(Error::Git { command: "push", message: printable(&format!("{}\n{rejected}", done.complaint)) })
+    }
+
+    /// Whether a commit is signed by a key of a file in the form of `gpg.ssh.allowedSignersFile`, as of the commit's own
+    /// time; why not, where it is not (S3).
+    ///
+    /// # Errors
+    /// git can't be run.
+    pub fn verify_commit(&self, repo: &Path, commit: &Oid, signers: &Path) -> Result<Result<(), String>, Error> {
+        if !signers.is_file() {
+            return Ok(Err(format!("there is no file {}", signers.display())));
+        }
+        let mut command = self.command();
+        git_dir(&mut command, repo)?;
+        // The programs for other kinds of signature are none, so that nothing but this file says who counts.
+        command.args(["-c", "gpg.program=false", "-c", "gpg.x509.program=false", "-c", "gpg.ssh.program=ssh-keygen"]);
+        let signers = absolute(signers)?;
+        set(&mut command, &[("gpg.ssh.allowedSignersFile".to_owned(), signers.to_string_lossy().into_owned())]);
+        command.args(["verify-commit", "--end-of-options", commit.as_str()]);
+        let done = self.finish("verify-commit", command, LIMIT)?;
+        if done.status.success() {
+            return Ok(Ok(()));
+        }
+        let said = printable(&done.complaint).lines().collect::<Vec<_>>().join("; ");
+        Ok(Err(if said.is_empty() { "it has no signature".to_owned() } else { said.chars().take(300).collect() }))
     }
 
     /// The branch that a remote's HEAD names.

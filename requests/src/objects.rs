@@ -133,6 +133,12 @@ impl Repo {
         Ok(entries)
     }
 
+    /// Whether an object is here.
+    pub fn holds(&self, oid: &Oid) -> bool {
+        let id = to_gix(oid);
+        self.places().iter().any(|place| place.has_object(id))
+    }
+
     /// What stands at a path; one that ends in `/` is only met by a folder. Symbolic links are not followed.
     ///
     /// # Errors

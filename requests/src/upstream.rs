@@ -50,6 +50,23 @@ impl Upstream {
         })
     }
 
+    /// Brings the head of a pull request as well, which is there also where its branch is gone.
+    ///
+    /// # Errors
+    /// The forge can't be reached, or keeps no such head.
+    pub fn fetch_pull(&self, number: u64) -> Result<(), Error> {
+        let refspec = format!("+refs/pull/{number}/head:{}pull/{number}", RefName::FORGE);
+        self.git.fetch_all(&self.path, &self.url, &[refspec], false)
+    }
+
+    /// Whether the copy holds an object.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub fn holds(&self, oid: &Oid) -> Result<bool, Error> {
+        Ok(Repo::open(&self.path)?.holds(oid))
+    }
+
     /// Moves a request's plan branch on the forge from where it was `seen` to a commit of the copy, or removes it, and
     /// remembers it. Harmless when repeated.
     ///

@@ -88,10 +88,16 @@ impl RunState {
 pub struct ApprovalRecord {
     /// The commit of `main` that put the offered blob at its path.
     pub commit: Oid,
-    /// What that commit says of its committer, `Name <mail>`; absent after a fast-forward, where the commit is
-    /// Chiffon's own and git does not say who pushed it.
+    /// Who: on a forge the account that merged the pull request; else what that commit says of its committer,
+    /// `Name <mail>`, absent after a fast-forward, where the commit is Chiffon's own and git does not say who pushed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
+    /// Accounts that approved the merged commit beside who merged, on a forge.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approved_by: Vec<String>,
+    /// The pull request, on a forge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull: Option<u64>,
     /// How that is known.
     pub established: Established,
     /// Digest of `chiffon.yaml` when the approval was seen.
@@ -104,6 +110,10 @@ pub struct ApprovalRecord {
 pub enum Established {
     /// Git says so; nobody proved it.
     Claimed,
+    /// The forge says so, which knows its accounts.
+    Forge,
+    /// The merge is signed by a listed key, and the forge says so as well.
+    Signed,
 }
 
 /// A step and its attempts.

@@ -3,6 +3,7 @@
 //! Forges' own rules have been got round again and again, so base, path, head and merger are judged here as well.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use chiffon_schemas::{Host, Plan, RiskLevel};
 
@@ -13,8 +14,9 @@ use crate::facts::{Pull, PullState};
 pub struct ApprovalPolicy {
     /// Each rule that is for a plan has to be kept. Where none is, anybody who may write, but the bot, is enough.
     pub rules: Vec<ApprovalRule>,
-    /// Merges have to be signed by one of the listed keys (S3).
-    pub signed: bool,
+    /// The commit that puts a plan on `main` has to be signed by a key that this file lists (S3); who reads it judges
+    /// that, since only git can.
+    pub signers: Option<PathBuf>,
 }
 
 /// Who may approve plans of a kind, and how many of them it takes.
@@ -32,7 +34,30 @@ pub struct ApprovalRule {
     pub count: usize,
 }
 
+impl ApprovalPolicy {
+    /// What a plan's approval takes beyond anybody who may write, for people, and whether those who approved so far are
+    /// enough but for who merges.
+    pub fn wants(&self, plan: &Plan, approved: &BTreeSet<String>) -> Option<(String, bool)> {
+        let rules: Vec<&ApprovalRule> = self.rules.iter().filter(|rule| rule.is_for(plan)).collect();
+        let words: Vec<String> = rules
+            .iter()
+            .map(|rule| {
+                let had = rule.had(approved);
+                format!("{} of {} ({} so far)", rule.count.max(1), of(&rule.by), had.len())
+            })
+            .collect();
+        let enough = rules.iter().all(|rule| rule.had(approved).len() + 1 >= rule.count.max(1));
+        (!words.is_empty()).then(|| (words.join("; "), enough))
+    }
+}
+
 impl ApprovalRule {
+    /// Who of those who approved counts for it.
+    fn had(&self, who: &BTreeSet<String>) -> BTreeSet<String> {
+        let counts = |login: &&String| self.by.is_empty() || self.by.iter().any(|known| same(known, login));
+        who.iter().filter(counts).cloned().collect()
+    }
+
     /// Whether it is for a plan. What a rule does not name, it does not ask for; of what it names everything must fit.
     fn is_for(&self, plan: &Plan) -> bool {
         let touches = &plan.spec.touches;
@@ -57,8 +82,8 @@ pub struct Merge {
     pub head: String,
     /// It came from a fork.
     pub foreign: bool,
-    /// Whether the merge is signed by a listed key; why not, where it is not.
-    pub signature: Result<(), String>,
+    /// Whether its head, and what the merge made, hold the plan.
+    pub carried: bool,
 }
 
 impl Merge {
@@ -72,7 +97,7 @@ impl Merge {
             base: pull.base.clone(),
             head: pull.head.clone(),
             foreign: pull.foreign,
-            signature: pull.unsigned.clone().map_or(Ok(()), Err),
+            carried: pull.carried,
         })
     }
 }
@@ -100,6 +125,9 @@ pub enum NotApproved {
     /// It came from a fork.
     #[error("it came from a fork")]
     Fork,
+    /// What was merged is not the plan.
+    #[error("what was merged is not the plan that it showed")]
+    Other,
     /// The forge does not say who merged.
     #[error("the forge does not say who merged it")]
     Nobody,
@@ -119,16 +147,20 @@ pub enum NotApproved {
         /// Who of them approved.
         had: BTreeSet<String>,
     },
-    /// It is not signed as it must be.
-    #[error("its merge is not signed by a listed key: {0}")]
-    Unsigned(String),
 }
 
-fn too_few(needs: usize, of: &BTreeSet<String>, had: &BTreeSet<String>) -> String {
-    let list = |names: &BTreeSet<String>| names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-    let of = if of.is_empty() { "people who may write".to_owned() } else { list(of) };
+fn too_few(needs: usize, by: &BTreeSet<String>, had: &BTreeSet<String>) -> String {
     let had = if had.is_empty() { "none".to_owned() } else { list(had) };
-    format!("it takes {needs} of {of}, and had {had}")
+    format!("it takes {needs} of {}, and had {had}", of(by))
+}
+
+fn list(names: &BTreeSet<String>) -> String {
+    names.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// Whom a rule takes, in words.
+fn of(by: &BTreeSet<String>) -> String {
+    if by.is_empty() { "people who may write".to_owned() } else { list(by) }
 }
 
 /// Whether a merge approves a plan: who approved it, or everything that speaks against it.
@@ -151,27 +183,25 @@ pub fn approval(
     if merge.foreign {
         against.push(NotApproved::Fork);
     }
+    if !merge.carried {
+        against.push(NotApproved::Other);
+    }
     let mut who: BTreeSet<String> =
         merge.approved_by.iter().filter(|login| !same(login, &expected.bot)).cloned().collect();
     match &merge.by {
         None => against.push(NotApproved::Nobody),
         Some(by) if same(by, &expected.bot) => against.push(NotApproved::Bot(by.clone())),
         Some(by) if !merge.may_write => against.push(NotApproved::Stranger(by.clone())),
+        Some(by) if who.iter().any(|known| same(known, by)) => {}
         Some(by) => {
             who.insert(by.clone());
         }
     }
     for rule in policy.rules.iter().filter(|rule| rule.is_for(plan)) {
-        let of = |login: &&String| rule.by.is_empty() || rule.by.iter().any(|known| same(known, login));
-        let had: BTreeSet<String> = who.iter().filter(of).cloned().collect();
+        let had = rule.had(&who);
         if had.len() < rule.count.max(1) {
             against.push(NotApproved::TooFew { needs: rule.count.max(1), of: rule.by.clone(), had });
         }
-    }
-    if let Err(why) = &merge.signature
-        && policy.signed
-    {
-        against.push(NotApproved::Unsigned(why.clone()));
     }
     if against.is_empty() { Ok(who) } else { Err(against) }
 }

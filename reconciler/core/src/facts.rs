@@ -103,20 +103,46 @@ pub struct Pull {
     pub base: String,
     /// The branch that it comes from.
     pub head: String,
+    /// The commit of that branch.
+    #[serde(default)]
+    pub head_commit: Option<Oid>,
     /// It comes from a fork.
     pub foreign: bool,
-    /// Who else than the merger approved the merged commit, and may write; known once it is merged.
+    /// Whether its head, and what its merge made, hold the plan at its path; known once it is merged.
+    #[serde(default)]
+    pub carried: bool,
+    /// Who approved its head as it is, and may write.
     #[serde(default)]
     pub approved_by: BTreeSet<String>,
     /// Whether who merged may write.
     #[serde(default)]
     pub may_write: bool,
-    /// Why its merge is not signed by a listed key; absent where it is.
-    #[serde(default)]
-    pub unsigned: Option<String>,
     /// How often the forge was asked and said that it is not merged, while its plan lay on `main`.
     #[serde(default)]
     pub denied: u32,
+    /// What it was last made to look like, as a digest.
+    #[serde(default)]
+    pub shown: Option<String>,
+    /// The newest comment that was heard.
+    #[serde(default)]
+    pub heard: u64,
+    /// The last answers to comments, oldest first.
+    #[serde(default)]
+    pub answers: Vec<Answer>,
+}
+
+/// The answer to a command in a comment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answer {
+    /// The comment.
+    pub comment: u64,
+    /// Who wrote it.
+    pub to: String,
+    /// Whether what it asks for was done.
+    pub done: bool,
+    /// What became of it, in a sentence.
+    pub text: String,
 }
 
 /// Whether a pull request is open, and what became of it.

@@ -30,6 +30,8 @@ pub struct Proposal {
     pub rendering: Option<String>,
     /// The evidence's bytes.
     pub evidence: Option<Vec<u8>>,
+    /// How many tasks may run, where that is known.
+    pub tasks: Option<u32>,
     /// The commit's subject.
     pub subject: String,
     /// A person's edit that the commit goes on top of; else it goes on top of `main`.

@@ -219,7 +219,7 @@ pub struct Comment {
 }
 
 /// A reaction beneath a comment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reaction {
     /// Heard, and being done.
     Eyes,
@@ -241,7 +241,7 @@ impl Reaction {
 }
 
 /// A commit's status in one context.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Status {
     /// Whose word it is: `chiffon/plan`.
     pub context: String,
@@ -254,7 +254,7 @@ pub struct Status {
 }
 
 /// How a status stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StatusState {
     /// Not known yet.
     Pending,

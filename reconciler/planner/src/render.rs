@@ -90,7 +90,8 @@ fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
-fn is_destructive(plan: &Plan) -> bool {
+/// Whether something may be destroyed by a plan, as its rules say.
+pub fn is_destructive(plan: &Plan) -> bool {
     plan.spec.risk.rules.iter().any(|rule| matches!(rule.as_str(), "destroys-data" | "deletes-files" | "changes-disks"))
 }
 
@@ -238,7 +239,7 @@ fn is_shown(c: char) -> bool {
 
 /// One line of foreign text without any effect: HTML and Markdown escaped, mentions and references broken, cut at `max`
 /// characters with a mark.
-fn inert(text: &str, max: usize) -> String {
+pub fn inert(text: &str, max: usize) -> String {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars();
     for c in chars.by_ref().take(max) {

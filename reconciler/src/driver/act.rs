@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use chiffon_core::facts::{Offer, OfferState, Refusal, RefusalReason, RequestFacts, Run, World};
+use chiffon_core::facts::{Offer, OfferState, PullState, Refusal, RefusalReason, RequestFacts, Run, World};
 use chiffon_core::{Action, Approval, Freshness, PlanningReason, Verdict, gate};
 use chiffon_forge::Shown;
 use chiffon_schemas::crash::crash_point;
@@ -172,7 +172,12 @@ impl Driver {
             return self.close(facts, plan, OfferState::Refused).await;
         }
         let Some(main) = blocking(|| self.requests.reference(&self.main()))? else { return Ok(false) };
-        let approval = blocking(|| self.plain.approval(&main, offer))?;
+        let approval = self.approval_of(facts, offer, &main)?;
+        if let Some(why) = self.unsigned(&approval.commit)? {
+            let why = format!("commit {} is not signed by a listed key: {why}", approval.commit.short());
+            self.refuse(facts, plan.clone(), RefusalReason::NotAllowed, Some(why)).await?;
+            return self.close(facts, plan, OfferState::Refused).await;
+        }
         self.pin(plan, &offer.plan.spec.infra.commit)?;
         crash_point("commit-pinned");
         let run = self.new_run(offer, approval);
@@ -190,18 +195,42 @@ impl Driver {
         Ok(true)
     }
 
-    fn new_run(&self, offer: &Offer, (commit, by): (Oid, Option<String>)) -> Run {
+    /// Who approved an offer, and how that is known: what the forge said, or else git.
+    fn approval_of(&self, facts: &RequestFacts, offer: &Offer, main: &Oid) -> Result<ApprovalRecord, Error> {
+        let signed = self.config.policy.approval.signers.is_some();
+        let record = |commit, by, established| ApprovalRecord {
+            commit,
+            by,
+            approved_by: Vec::new(),
+            pull: None,
+            established: if signed { Established::Signed } else { established },
+            config_digest: self.config.digest.clone(),
+        };
+        if let (Some(_), Some(pull)) = (&self.forge, &facts.pull)
+            && let PullState::Merged { commit: Some(commit), by } = &pull.state
+        {
+            let others = pull.approved_by.iter().filter(|login| by.as_ref() != Some(login)).cloned().collect();
+            let merged = record(commit.clone(), by.clone(), Established::Forge);
+            return Ok(ApprovalRecord { approved_by: others, pull: Some(pull.number), ..merged });
+        }
+        let (commit, by) = blocking(|| self.plain.approval(main, offer))?;
+        Ok(record(commit, by, Established::Claimed))
+    }
+
+    /// Why a commit is not signed as policy asks for; nothing where it is, or policy does not ask (S3).
+    fn unsigned(&self, commit: &Oid) -> Result<Option<String>, Error> {
+        let Some(signers) = &self.config.policy.approval.signers else { return Ok(None) };
+        let git = crate::mirror::git(&self.environment);
+        Ok(blocking(|| git.verify_commit(self.requests.path(), commit, signers))?.err())
+    }
+
+    fn new_run(&self, offer: &Offer, approval: ApprovalRecord) -> Run {
         Run {
             id: environment::run_id(),
             plan_oid: offer.plan_oid.clone(),
             plan: offer.plan.clone(),
             plan_path: offer.path.clone(),
-            approval: ApprovalRecord {
-                commit,
-                by,
-                established: Established::Claimed,
-                config_digest: self.config.digest.clone(),
-            },
+            approval,
             approved_at: environment::now(),
             round: 1,
             cancel: false,

@@ -21,6 +21,7 @@ const BATCH: u32 = 128;
 impl Driver {
     /// Looks at the audit tip once at the start, and again whenever it is not where we left it.
     pub(super) async fn check_audit(&mut self) -> Result<(), Error> {
+        self.check_forge_audit()?;
         let cursor = self.cursor().await?;
         let tip = blocking(|| self.requests.reference(&chiffon_requests::RefName::audit()))?;
         if self.audit_checked && tip == cursor.audit {

@@ -4,16 +4,17 @@
 //! (`up::forging`), which does one thing after the other and says what came of it; the next look finds what is then so. What
 //! is under way is not asked for twice, and what is lost with the process is asked for again by the next one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chiffon_core::facts::{ForgeFacts, Pull, PullState, RequestFacts};
+use chiffon_core::{Freshness, State};
 use chiffon_forge::NewPull;
 use chiffon_requests::RefName;
-use chiffon_schemas::crash::crash_point;
 use chiffon_schemas::{Name, Oid};
 use chiffon_store::Change;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::view::{self, View};
 use super::{Driver, Error, blocking};
 
 /// Something to be done on the forge.
@@ -44,6 +45,15 @@ pub enum ForgeJob {
         /// How it is to look.
         new: NewPull,
     },
+    /// Make a pull request look like this.
+    Show {
+        /// The request.
+        name: Name,
+        /// Its number.
+        number: u64,
+        /// How it is to look.
+        view: Box<View>,
+    },
     /// Say how a request's pull request stands.
     Ask {
         /// The request.
@@ -53,6 +63,19 @@ pub enum ForgeJob {
         /// The plan that it shows.
         plan: Oid,
     },
+}
+
+impl ForgeJob {
+    /// What it is about, for people: a request, or the audit branch.
+    pub fn about(&self) -> String {
+        match self {
+            Self::Audit { .. } => "chiffon/audit".to_owned(),
+            Self::Branch { name, .. }
+            | Self::Propose { name, .. }
+            | Self::Show { name, .. }
+            | Self::Ask { name, .. } => name.to_string(),
+        }
+    }
 }
 
 /// What the forge said.
@@ -67,15 +90,24 @@ pub enum ForgeNews {
     Fetched,
     /// A job was done, or found to be of no use any more: what is so now is looked at.
     Done(ForgeJob),
+    /// The pull requests that are open; whatever else was open before is to be asked about.
+    Open(BTreeSet<u64>),
     /// How a request's pull request stands.
     Pull {
         /// The request.
         name: Name,
-        /// What was said of it.
+        /// What was said of it. Its plan is what it shows where that is `certain`, else what its body claims.
         pull: Box<Pull>,
+        /// Whether we made it show that plan ourselves, or know it otherwise.
+        certain: bool,
     },
-    /// Nothing can be had of it now, and why; or it works again.
-    Trouble(Option<String>),
+    /// Nothing can be had of it now, or a job can't be done, and why; or it works again.
+    Trouble {
+        /// What it is about; empty for the forge as a whole.
+        about: String,
+        /// What is wrong; `None` where nothing is any more.
+        why: Option<String>,
+    },
 }
 
 /// What the driver keeps of the forge.
@@ -85,12 +117,24 @@ pub(super) struct ForgeSide {
     jobs: UnboundedSender<ForgeJob>,
     /// Asked for, and not answered yet.
     under_way: BTreeSet<ForgeJob>,
-    trouble: Option<String>,
+    /// The copy was brought up to date at least once.
+    fetched: bool,
+    /// What is wrong, by what it is about.
+    troubles: BTreeMap<String, String>,
+    /// The audit branch there, when it was last found to be ours.
+    audit_checked: Option<Oid>,
 }
 
 impl ForgeSide {
     pub fn new(base: String, jobs: UnboundedSender<ForgeJob>) -> Self {
-        Self { facts: ForgeFacts { bot: None, base }, jobs, under_way: BTreeSet::new(), trouble: None }
+        Self {
+            facts: ForgeFacts { bot: None, base },
+            jobs,
+            under_way: BTreeSet::new(),
+            fetched: false,
+            troubles: BTreeMap::new(),
+            audit_checked: None,
+        }
     }
 
     /// Asks for something, once for as long as it is under way.
@@ -102,9 +146,15 @@ impl ForgeSide {
 }
 
 impl Driver {
-    /// Why nothing can be had of the forge now, where that is so.
-    pub fn forge_trouble(&self) -> Option<&str> {
-        self.forge.as_ref()?.trouble.as_deref()
+    /// What is wrong with the forge, by what it is about.
+    pub fn forge_troubles(&self) -> Option<&BTreeMap<String, String>> {
+        Some(&self.forge.as_ref()?.troubles)
+    }
+
+    /// Whether nothing is under way on the forge, or nothing can be had of it: `up --once` waits for no more.
+    pub fn forge_at_rest(&self) -> bool {
+        let at_rest = |forge: &ForgeSide| forge.fetched && forge.facts.bot.is_some() && forge.under_way.is_empty();
+        self.forge.as_ref().is_none_or(|forge| at_rest(forge) || !forge.troubles.is_empty())
     }
 
     /// Takes in what the forge said; whether to look at everything.
@@ -115,23 +165,41 @@ impl Driver {
         let Some(forge) = &mut self.forge else { return Ok(false) };
         match news {
             ForgeNews::Identity { login } => forge.facts.bot = Some(login),
-            ForgeNews::Fetched => {}
-            ForgeNews::Done(job) => drop(forge.under_way.remove(&job)),
-            ForgeNews::Trouble(trouble) => {
-                forge.trouble = trouble;
-                return Ok(false);
+            ForgeNews::Fetched => forge.fetched = true,
+            ForgeNews::Done(job) => {
+                forge.under_way.remove(&job);
+                if let ForgeJob::Show { name, number, view } = job {
+                    self.shown(&name, number, &view).await?;
+                }
             }
-            ForgeNews::Pull { name, pull } => return self.pull_seen(&name, *pull).await,
+            ForgeNews::Open(numbers) => self.ask_for_others(&numbers).await?,
+            ForgeNews::Trouble { about, why } => match why {
+                Some(why) => drop(forge.troubles.insert(about, why)),
+                None => drop(forge.troubles.remove(&about)),
+            },
+            ForgeNews::Pull { name, pull, certain } => return self.pull_seen(&name, *pull, certain).await,
         }
         Ok(true)
     }
 
     /// Remembers what the forge said of a pull request; whether that is news.
-    async fn pull_seen(&mut self, name: &Name, mut pull: Pull) -> Result<bool, Error> {
+    async fn pull_seen(&mut self, name: &Name, mut pull: Pull, certain: bool) -> Result<bool, Error> {
         let Some(facts) = self.store.facts(self.repository, name).await? else { return Ok(false) };
-        let merged = matches!(pull.state, PullState::Merged { .. });
-        let on_main = facts.plan_on_main.as_ref() == Some(&pull.plan);
         let before = facts.pull.as_ref().filter(|before| before.number == pull.number);
+        if let Some(before) = before {
+            // What we made it show counts, not what somebody wrote into its body since.
+            if !certain {
+                pull.plan = before.plan.clone();
+            }
+            (pull.shown, pull.heard) = (before.shown.clone(), before.heard);
+            pull.answers = before.answers.clone();
+        } else if facts.pull.as_ref().is_some_and(|known| known.number > pull.number) {
+            // An older one, of an earlier plan of the same request.
+            return Ok(false);
+        }
+        let merged = matches!(pull.state, PullState::Merged { .. });
+        pull.carried = merged && self.carries(&facts, &pull)?;
+        let on_main = facts.plan_on_main.as_ref() == Some(&pull.plan);
         pull.denied = match before {
             // Each time that it is asked and says no, until it is believed.
             Some(before) if on_main && !merged => before.denied.saturating_add(1),
@@ -141,8 +209,70 @@ impl Driver {
             return Ok(false);
         }
         self.apply(Change::PullSeen { name: name.clone(), pull: Box::new(pull) }, &[]).await?;
-        crash_point("pull-recorded");
         Ok(true)
+    }
+
+    /// Whether the commit that a merge made is on `main`, and it and the head that was merged hold the plan at its path:
+    /// whoever merged saw it, and nobody else put it there.
+    fn carries(&self, facts: &RequestFacts, pull: &Pull) -> Result<bool, Error> {
+        let PullState::Merged { commit: Some(merge), .. } = &pull.state else { return Ok(false) };
+        let Some(offer) = facts.offers.iter().find(|offer| offer.plan_oid == pull.plan) else { return Ok(false) };
+        let head = match &pull.head_commit {
+            Some(head) => head,
+            None => return Ok(false),
+        };
+        blocking(|| {
+            let Some(main) = self.requests.reference(&self.main())? else { return Ok(false) };
+            for commit in [merge, head] {
+                if !self.requests.holds(commit) {
+                    return Ok(false);
+                }
+                let there = self.requests.blob_at(commit, &offer.path)?.map(|entry| entry.oid);
+                if there.as_ref() != Some(&pull.plan) {
+                    return Ok(false);
+                }
+            }
+            self.requests.is_ancestor(merge, &main)
+        })
+        .map_err(Error::from)
+    }
+
+    /// Asks about every pull request that was open when it was last seen and is not any more: nothing is missed that
+    /// happened while nobody looked.
+    async fn ask_for_others(&mut self, open: &BTreeSet<u64>) -> Result<(), Error> {
+        for name in self.store.names(self.repository, false).await? {
+            let Some(pull) = self.store.facts(self.repository, &name).await?.and_then(|facts| facts.pull) else {
+                continue;
+            };
+            if let Some(forge) = &mut self.forge
+                && pull.state == PullState::Open
+                && !open.contains(&pull.number)
+            {
+                forge.ask(ForgeJob::Ask { name, number: Some(pull.number), plan: pull.plan });
+            }
+        }
+        Ok(())
+    }
+
+    /// The forge's audit branch is where ours was, or a person looks (S2). Where ours is gone, with the copy that it lay
+    /// in, theirs is taken for it, and judged as ours is.
+    pub(super) fn check_forge_audit(&mut self) -> Result<(), Error> {
+        let Some(forge) = &mut self.forge else { return Ok(()) };
+        let theirs = blocking(|| self.requests.reference(&RefName::forge_audit()))?;
+        let Some(theirs) = theirs.filter(|theirs| forge.audit_checked.as_ref() != Some(theirs)) else { return Ok(()) };
+        let ours = blocking(|| self.requests.reference(&RefName::audit()))?;
+        let Some(ours) = ours else {
+            return Ok(blocking(|| self.requests.set_ref(&RefName::audit(), &theirs, None))?);
+        };
+        if !blocking(|| self.requests.is_ancestor(&theirs, &ours))? {
+            return Err(Error::Stalled(format!(
+                "the branch chiffon/audit on the forge is at {theirs}, which is not Chiffon's. Nothing goes on until a \
+                 person has looked: `git log chiffon/audit` in a clone shows what is there; put it back with \
+                 `git push --force origin {ours}:refs/heads/chiffon/audit`"
+            )));
+        }
+        forge.audit_checked = Some(theirs);
+        Ok(())
     }
 
     /// Has the forge's audit branch be at ours. Nothing that others see is asked for before this is.
@@ -177,15 +307,47 @@ impl Driver {
             let new = NewPull {
                 head: format!("chiffon/plan/{}", facts.name),
                 base: forge.facts.base.clone(),
-                edit: chiffon_forge::Edit {
-                    title: proposal.subject,
-                    body: proposal.rendering.unwrap_or_default(),
-                    draft: false,
-                },
+                edit: view::edit(&offer.plan, &proposal, None),
             };
             forge.ask(ForgeJob::Propose { name: facts.name.clone(), plan: plan.clone(), number, new });
         }
         Ok(false)
+    }
+
+    /// Has a request's pull request look as it is to; whether it does already, so that nothing is left to do.
+    pub(super) async fn show_on_forge(
+        &mut self,
+        facts: &RequestFacts,
+        state: &State,
+        freshness: Freshness,
+    ) -> Result<bool, Error> {
+        let (Some(_), Some(pull)) = (&self.forge, &facts.pull) else { return Ok(true) };
+        let Some(offer) = facts.offers.iter().find(|offer| offer.plan_oid == pull.plan) else { return Ok(true) };
+        let edit = if pull.state == PullState::Open {
+            let held_back = view::held_back(facts, offer, state, freshness);
+            Some(view::edit(&offer.plan, &self.proposal(facts, offer).await?, held_back.as_deref()))
+        } else {
+            None
+        };
+        let view = view::view(facts, pull, offer, (state, freshness), &self.config.policy.approval, edit);
+        if pull.shown.as_ref() == Some(&view.digest()) {
+            return Ok(true);
+        }
+        let job = ForgeJob::Show { name: facts.name.clone(), number: pull.number, view: Box::new(view) };
+        self.push_audit()?;
+        if let Some(forge) = &mut self.forge {
+            forge.ask(job);
+        }
+        Ok(false)
+    }
+
+    /// A pull request looks as it was to.
+    async fn shown(&mut self, name: &Name, number: u64, view: &View) -> Result<(), Error> {
+        let Some(facts) = self.store.facts(self.repository, name).await? else { return Ok(()) };
+        let Some(pull) = facts.pull.filter(|pull| pull.number == number) else { return Ok(()) };
+        let pull = Pull { shown: Some(view.digest()), ..pull };
+        self.apply(Change::PullSeen { name: name.clone(), pull: Box::new(pull) }, &[]).await?;
+        Ok(())
     }
 
     /// Has the forge be asked what became of a request's pull request.

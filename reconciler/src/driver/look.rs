@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use chiffon_core::facts::{LockHolder, RequestFacts, World};
-use chiffon_core::{Decision, Freshness, State};
+use chiffon_core::{Freshness, State};
 use chiffon_requests::Repo;
 use chiffon_schemas::{Host, Name, Oid, Pin, RepoPath};
 use chiffon_store::{Cursor, Ground, Seen};
@@ -131,12 +131,11 @@ impl Driver {
         self.shared().world = None;
     }
 
-    pub(super) fn decision(&mut self, facts: &RequestFacts, world: &World) -> Result<Decision, Error> {
-        let freshness = match chiffon_core::open_offer(facts) {
-            Some(offer) => self.freshness(&offer.plan_oid, &offer.plan.spec.reads, world.infra.as_ref()),
-            None => Freshness::Fresh,
-        };
-        Ok(chiffon_core::decide(facts, world, freshness))
+    /// How fresh a request's open offer is; one without an offer has nothing to be stale.
+    pub(super) fn freshness_of(&mut self, facts: &RequestFacts, world: &World) -> Freshness {
+        chiffon_core::open_offer(facts).map_or(Freshness::Fresh, |offer| {
+            self.freshness(&offer.plan_oid, &offer.plan.spec.reads, world.infra.as_ref())
+        })
     }
 
     /// Whether everything that a plan reads is as it was, at the tip of the infra branch.

@@ -24,6 +24,7 @@ mod view;
 pub use error::Error;
 pub use forge::{ForgeJob, ForgeNews};
 pub use ingest::Fetched;
+pub use view::{STICKY, View};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::AtomicBool;
@@ -330,7 +331,8 @@ impl Driver {
             let Some(seen) = self.seen(name, version.take()).await? else { return Ok(done) };
             let facts = &seen.facts;
             let world = self.world().await?;
-            let mut decision = self.decision(facts, &world)?;
+            let freshness = self.freshness_of(facts, &world);
+            let mut decision = chiffon_core::decide(facts, &world, freshness);
             if self.winding_down {
                 decision.actions.retain(|action| !begins(action));
             }
@@ -341,12 +343,13 @@ impl Driver {
                 self.wait_for_hosts.push(name.clone());
             }
             let reserves = to_reserve(facts, &state);
+            let shown = self.show_on_forge(facts, &state, freshness).await?;
             self.remember_state(facts, state);
             if decision.actions.is_empty() {
                 drop(world);
                 self.reserve(reserves);
                 // What waits for the next start is looked at again then.
-                if !self.winding_down {
+                if shown && !self.winding_down {
                     self.settle(name).await?;
                 }
                 return Ok(done);

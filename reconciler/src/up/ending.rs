@@ -69,6 +69,8 @@ impl Loop<'_> {
             self.complain(&error);
             return Ok(true);
         }
+        let forge_at_rest = self.driver.forge_at_rest();
+        let forge_fails = self.driver.forge_troubles().is_some_and(|troubles| !troubles.is_empty());
         let states = self.driver.states().await?;
         let heard_soon = self.agents_due.is_some_and(|due| Instant::now() < due);
         let pending = |state: &State| match state {
@@ -79,7 +81,10 @@ impl Loop<'_> {
         if states.iter().any(|(name, (state, _))| pending(state) && !self.troubles.contains_key(name)) {
             return Ok(false);
         }
-        if !self.troubles.is_empty() || self.intake.trouble().is_some() {
+        if !forge_at_rest {
+            return Ok(false);
+        }
+        if forge_fails || !self.troubles.is_empty() || self.intake.trouble().is_some() {
             self.exit = Exit::Error;
         } else if !self.unread.is_empty() || states.values().any(|(state, _)| state.needs_attention()) {
             self.exit = Exit::Attention;

@@ -1,33 +1,41 @@
 //! The worker that talks to the forge, beside the loop: it keeps the copy of the repository up to date, does what the driver
 //! asks for, one thing after the other, and says what came of it.
 
-use std::collections::VecDeque;
+mod posted;
+mod queue;
+mod work;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chiffon_core::facts::{Pull, PullState};
-use chiffon_forge::{Changes, Forge, Permission, ReviewVerdict, Trouble};
-use chiffon_requests::Upstream;
-use chiffon_schemas::{Name, Oid, Timestamp};
+use chiffon_forge::{Changes, Forge, PullState, Trouble};
+use chiffon_requests::{StopFlag, Upstream};
+use chiffon_schemas::{Name, Timestamp};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::driver::{ForgeJob, ForgeNews};
+use posted::Posted;
+use queue::Queue;
 
-/// The pauses after a failure: the first, and the longest.
+/// The pauses while nothing can be had of the forge: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// How soon a merge that the forge has not noticed yet is asked about again.
-const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// How soon a merge that the forge has not noticed yet is asked about again, and a changed look is shown again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Looks are this far apart, however often somebody says that something happened there (S5).
+const APART: Duration = Duration::from_secs(1);
 
 /// The branches that plans come from.
 const PLAN_BRANCHES: &str = "chiffon/plan/";
 
 /// The forge's worker.
-pub(super) struct Forging {
+struct Forging {
     forge: Arc<dyn Forge>,
     upstream: Upstream,
     every: Duration,
@@ -35,12 +43,19 @@ pub(super) struct Forging {
     wake: Arc<Notify>,
     jobs: UnboundedReceiver<ForgeJob>,
     news: UnboundedSender<ForgeNews>,
-    waiting: VecDeque<ForgeJob>,
+    queue: Queue,
+    posted: Posted,
+    /// Who the token speaks as, once it is known.
+    bot: Option<String>,
     /// The latest change of a pull request that was seen.
     seen: Option<Timestamp>,
+    /// The open ones have been listed in this life.
+    listed: bool,
+    looked: Option<Instant>,
+    next_look: Instant,
     pause: Duration,
-    /// What is wrong, as it was said last.
-    trouble: Option<String>,
+    /// What troubles were said and are not over.
+    troubles: BTreeSet<String>,
 }
 
 /// The worker under way, as the loop has it.
@@ -50,16 +65,34 @@ pub(super) struct Worker {
     /// Told by whoever heard that something happened on the forge.
     pub wake: Arc<Notify>,
     news: UnboundedReceiver<ForgeNews>,
+    stop: StopFlag,
     task: JoinHandle<()>,
 }
 
 impl Worker {
-    /// Starts it over a forge and the copy of its repository, which it looks at as often as `every` says.
-    pub fn start(forge: Arc<dyn Forge>, upstream: Upstream, every: Duration) -> Self {
+    /// Starts it over a forge and the copy of its repository, which it looks at as often as `every` says. `stop` ends the
+    /// programs that `upstream` runs.
+    pub fn start(forge: Arc<dyn Forge>, upstream: Upstream, every: Duration, stop: StopFlag) -> Self {
         let ((jobs, asked), (said, news)) = (unbounded_channel(), unbounded_channel());
         let wake = Arc::new(Notify::new());
-        let worker = Forging::new(forge, upstream, every, Arc::clone(&wake), (asked, said));
-        Self { jobs, wake, news, task: tokio::spawn(worker.run()) }
+        let worker = Forging {
+            forge,
+            upstream,
+            every,
+            wake: Arc::clone(&wake),
+            jobs: asked,
+            news: said,
+            queue: Queue::default(),
+            posted: Posted::default(),
+            bot: None,
+            seen: None,
+            listed: false,
+            looked: None,
+            next_look: Instant::now(),
+            pause: FIRST_PAUSE,
+            troubles: BTreeSet::new(),
+        };
+        Self { jobs, wake, news, stop, task: tokio::spawn(worker.run()) }
     }
 
     /// What it says next.
@@ -67,14 +100,15 @@ impl Worker {
         self.news.recv().await
     }
 
-    /// Ends it; what it was at is asked for again by the next life.
+    /// Ends it and the program that it runs; what it was at is asked for again by the next life.
     pub async fn stop(self) {
+        self.stop.set();
         self.task.abort();
         let _ = self.task.await;
     }
 }
 
-/// Why a job was not done.
+/// Why something was not done.
 #[derive(Debug, thiserror::Error)]
 enum NotDone {
     #[error(transparent)]
@@ -91,50 +125,83 @@ impl NotDone {
             Self::Forge(_) | Self::Git(_) => None,
         }
     }
+
+    /// Whether it says something of the forge as a whole, and not only of what was asked for.
+    fn is_of_all(&self) -> bool {
+        matches!(self, Self::Forge(Trouble::Later { .. } | Trouble::Unreachable { .. } | Trouble::Unauthorized { .. }))
+    }
 }
 
 impl Forging {
-    pub fn new(
-        forge: Arc<dyn Forge>,
-        upstream: Upstream,
-        every: Duration,
-        wake: Arc<Notify>,
-        (jobs, news): (UnboundedReceiver<ForgeJob>, UnboundedSender<ForgeNews>),
-    ) -> Self {
-        let waiting = VecDeque::new();
-        Self { forge, upstream, every, wake, jobs, news, waiting, seen: None, pause: FIRST_PAUSE, trouble: None }
+    /// Works until nobody listens any more.
+    async fn run(mut self) {
+        while !self.news.is_closed() {
+            while let Ok(job) = self.jobs.try_recv() {
+                self.take(job);
+            }
+            let now = Instant::now();
+            if self.bot.is_none() {
+                let done = self.introduce().await;
+                self.of_all(done).await;
+            } else if now >= self.next_look {
+                self.looked = Some(now);
+                let done = self.look().await;
+                if done.is_ok() {
+                    self.next_look = Instant::now() + self.every;
+                }
+                self.of_all(done).await;
+            } else if let Some(job) = self.queue.next(now).cloned() {
+                self.try_out(job).await;
+            } else if !self.wait().await {
+                return;
+            }
+        }
     }
 
-    /// Works until nobody listens any more.
-    pub async fn run(mut self) {
-        let (mut next_look, mut known) = (Instant::now(), false);
-        loop {
-            let done = if !known {
-                self.introduce().await.map(|()| known = true)
-            } else if Instant::now() >= next_look {
-                self.look().await.map(|()| next_look = Instant::now() + self.every)
-            } else if let Some(job) = self.waiting.front().cloned() {
-                self.carry_out(&job).await.map(|()| {
-                    self.waiting.pop_front();
-                    self.say(ForgeNews::Done(job));
-                })
-            } else {
-                tokio::select! {
-                    job = self.jobs.recv() => match job {
-                        Some(job) => self.waiting.push_back(job),
-                        None => return,
-                    },
-                    () = self.wake.notified() => next_look = Instant::now(),
-                    () = tokio::time::sleep_until(next_look) => {}
-                }
-                continue;
-            };
-            match done {
-                Ok(()) => self.works(),
-                Err(error) => self.rest(&error).await,
+    /// Waits until there is something to do; whether anybody is there still.
+    async fn wait(&mut self) -> bool {
+        let due = self.queue.due().map_or(self.next_look, |due| due.max(Instant::now() + AGAIN / 10));
+        tokio::select! {
+            job = self.jobs.recv() => match job {
+                Some(job) => self.take(job),
+                None => return false,
+            },
+            () = self.wake.notified() => {
+                let earliest = self.looked.map_or_else(Instant::now, |looked| looked + APART);
+                self.next_look = self.next_look.min(earliest);
             }
-            if self.news.is_closed() {
-                return;
+            () = tokio::time::sleep_until(due.min(self.next_look)) => {}
+        }
+        true
+    }
+
+    fn take(&mut self, job: ForgeJob) {
+        let now = Instant::now();
+        let due = match &job {
+            ForgeJob::Ask { number, .. } => self.posted.may_ask(*number, now, AGAIN),
+            ForgeJob::Show { number, .. } => self.posted.may_show(*number, now, AGAIN),
+            ForgeJob::Audit { .. } | ForgeJob::Branch { .. } | ForgeJob::Propose { .. } => now,
+        };
+        for useless in self.queue.push(job, due) {
+            self.say(ForgeNews::Done(useless));
+        }
+    }
+
+    async fn try_out(&mut self, job: ForgeJob) {
+        let about = job.about();
+        match self.carry_out(&job).await {
+            Ok(()) => {
+                self.queue.remove(&job);
+                self.say(ForgeNews::Done(job));
+                if !self.queue.holds(&about) {
+                    self.over(&about);
+                }
+                self.of_all(Ok(())).await;
+            }
+            Err(error) if error.is_of_all() => self.of_all(Err(error)).await,
+            Err(error) => {
+                self.queue.failed(&job, Instant::now());
+                self.trouble(&about, &format!("{about}: {error}"));
             }
         }
     }
@@ -144,159 +211,62 @@ impl Forging {
         let _ = self.news.send(news);
     }
 
-    fn works(&mut self) {
-        self.pause = FIRST_PAUSE;
-        if self.trouble.take().is_some() {
-            self.say(ForgeNews::Trouble(None));
+    /// What is wrong, each time that it is another thing; the loop says it once.
+    fn trouble(&mut self, about: &str, why: &str) {
+        self.troubles.insert(about.to_owned());
+        self.say(ForgeNews::Trouble { about: about.to_owned(), why: Some(why.to_owned()) });
+    }
+
+    fn over(&mut self, about: &str) {
+        if self.troubles.remove(about) {
+            self.say(ForgeNews::Trouble { about: about.to_owned(), why: None });
         }
     }
 
-    /// Says what is wrong, and waits: for as long as the forge asks to, else ever longer.
-    async fn rest(&mut self, error: &NotDone) {
-        let why = Some(error.to_string());
-        if self.trouble != why {
-            self.trouble = why.clone();
-            self.say(ForgeNews::Trouble(why));
+    /// What came of something that stands for the whole forge. After a failure it waits: for as long as the forge asks to,
+    /// else ever longer.
+    async fn of_all(&mut self, done: Result<(), NotDone>) {
+        match done {
+            Ok(()) => {
+                self.pause = FIRST_PAUSE;
+                self.over("");
+            }
+            Err(error) => {
+                self.trouble("", &error.to_string());
+                let pause = error.patience().unwrap_or(self.pause);
+                self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+                tokio::time::sleep(pause).await;
+            }
         }
-        let pause = error.patience().unwrap_or(self.pause);
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-        tokio::time::sleep(pause).await;
     }
 
-    async fn introduce(&self) -> Result<(), NotDone> {
-        let identity = self.forge.identity().await?;
-        self.say(ForgeNews::Identity { login: identity.login });
+    async fn introduce(&mut self) -> Result<(), NotDone> {
+        let login = self.forge.identity().await?.login;
+        self.bot = Some(login.clone());
+        self.say(ForgeNews::Identity { login });
         Ok(())
-    }
-
-    /// Runs git beside everything else.
-    async fn git<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Upstream) -> Result<T, chiffon_requests::Error> + Send + 'static,
-    ) -> Result<T, NotDone> {
-        let upstream = self.upstream.clone();
-        match tokio::task::spawn_blocking(move || work(&upstream)).await {
-            Ok(Ok(done)) => Ok(done),
-            Ok(Err(error)) => Err(NotDone::Git(crate::commands::chain(&error))),
-            Err(error) => Err(NotDone::Git(error.to_string())),
-        }
     }
 
     /// Brings the copy up to date, and looks at what changed of pull requests.
     async fn look(&mut self) -> Result<(), NotDone> {
         self.git(Upstream::fetch).await?;
         self.say(ForgeNews::Fetched);
-        let Changes::Pulls(pulls) = self.forge.changed(self.seen).await? else { return Ok(()) };
+        let first = !self.listed;
+        let Changes::Pulls(pulls) = self.forge.changed(self.seen.filter(|_| !first)).await? else { return Ok(()) };
         let latest = pulls.iter().map(|pull| pull.updated).max();
+        let open = pulls.iter().filter(|pull| pull.state == PullState::Open).map(|pull| pull.number).collect();
         for pull in pulls.into_iter().rev() {
-            let Some(name) = name_of(&pull) else { continue };
-            let Some(plan) = plan_of(&pull.body) else { continue };
-            self.tell(name, plan, pull).await?;
+            if let Some(name) = name_of(&pull).filter(|_| first || self.posted.is_news(&pull)) {
+                self.tell_all(name, pull).await?;
+            }
+        }
+        if first {
+            self.say(ForgeNews::Open(open));
+            self.listed = true;
         }
         // The same second is looked at once more: something else may happen in it.
         self.seen = latest.max(self.seen);
         Ok(())
-    }
-
-    async fn carry_out(&mut self, job: &ForgeJob) -> Result<(), NotDone> {
-        match job.clone() {
-            ForgeJob::Audit { commit } => self.push_audit(commit).await,
-            ForgeJob::Branch { name, commit, seen } => {
-                let moved =
-                    self.git(move |upstream| match upstream.move_plan_branch(&name, commit.as_ref(), seen.as_ref()) {
-                        // A person was faster: the next look sees what they did.
-                        Err(error) if error.is_stale() => upstream.fetch(),
-                        done => done,
-                    });
-                moved.await
-            }
-            ForgeJob::Propose { name, plan, number, new } => {
-                let pull = match number {
-                    Some(number) => self.forge.edit(number, &new.edit).await?,
-                    None => self.forge.open(&new).await?,
-                };
-                self.tell(name, plan, pull).await
-            }
-            ForgeJob::Ask { name, number, plan } => self.ask(name, number, plan).await,
-        }
-    }
-
-    async fn push_audit(&self, commit: Oid) -> Result<(), NotDone> {
-        self.git(move |upstream| {
-            let seen = upstream.open()?.reference(&chiffon_requests::RefName::forge_audit())?;
-            upstream.move_audit(&commit, seen.as_ref())
-        })
-        .await
-    }
-
-    /// Asks what became of a pull request. A forge may take a moment to notice a merge.
-    async fn ask(&self, name: Name, number: Option<u64>, plan: Oid) -> Result<(), NotDone> {
-        let pull = match number {
-            Some(number) => self.forge.pull(number).await?,
-            None => self.forge.find(&format!("{PLAN_BRANCHES}{name}")).await?,
-        };
-        let Some(pull) = pull else { return Ok(()) };
-        if !matches!(pull.state, chiffon_forge::PullState::Merged { .. }) {
-            tokio::time::sleep(ASK_AGAIN).await;
-        }
-        self.tell(name, plan, pull).await
-    }
-
-    /// Says how a pull request stands; of a merged one, who stands behind it.
-    async fn tell(&self, name: Name, plan: Oid, mut pull: chiffon_forge::Pull) -> Result<(), NotDone> {
-        // Lists leave out who merged.
-        if matches!(&pull.state, chiffon_forge::PullState::Merged { by: None, .. }) {
-            pull = self.forge.pull(pull.number).await?.unwrap_or(pull);
-        }
-        let mut facts = Pull {
-            number: pull.number,
-            url: pull.url.clone(),
-            plan,
-            state: PullState::Open,
-            base: pull.base.clone(),
-            head: pull.head.clone(),
-            foreign: pull.foreign,
-            approved_by: std::collections::BTreeSet::new(),
-            may_write: false,
-            unsigned: Some("signatures are not looked at".to_owned()),
-            denied: 0,
-        };
-        facts.state = match &pull.state {
-            chiffon_forge::PullState::Open => PullState::Open,
-            chiffon_forge::PullState::Closed => PullState::Closed,
-            chiffon_forge::PullState::Merged { commit, by } => {
-                if let Some(by) = by {
-                    facts.may_write = self.may_write(by).await?;
-                }
-                facts.approved_by = self.approved_by(&pull).await?;
-                PullState::Merged { commit: commit.clone(), by: by.clone() }
-            }
-        };
-        self.say(ForgeNews::Pull { name, pull: Box::new(facts) });
-        Ok(())
-    }
-
-    async fn may_write(&self, login: &str) -> Result<bool, NotDone> {
-        Ok(self.forge.permission(login).await? >= Permission::Write)
-    }
-
-    /// Who approved the very commit that was merged, may write, and did not say otherwise afterwards.
-    async fn approved_by(&self, pull: &chiffon_forge::Pull) -> Result<std::collections::BTreeSet<String>, NotDone> {
-        let mut last = std::collections::BTreeMap::new();
-        for review in self.forge.reviews(pull.number).await? {
-            if review.verdict != ReviewVerdict::Remark {
-                last.insert(review.author.clone(), review);
-            }
-        }
-        let mut approved = std::collections::BTreeSet::new();
-        for (login, review) in last {
-            let counts =
-                review.verdict == ReviewVerdict::Approved && !review.dismissed && review.commit == pull.head_commit;
-            if counts && self.may_write(&login).await? {
-                approved.insert(login);
-            }
-        }
-        Ok(approved)
     }
 }
 
@@ -304,11 +274,4 @@ impl Forging {
 fn name_of(pull: &chiffon_forge::Pull) -> Option<Name> {
     let name = pull.head.strip_prefix(PLAN_BRANCHES).filter(|_| !pull.foreign)?;
     Name::parse(name).ok()
-}
-
-/// The plan that a pull request shows, by the first line that we wrote there.
-fn plan_of(body: &str) -> Option<Oid> {
-    let mark = body.lines().next()?.strip_prefix("<!-- chiffon:v1 ")?;
-    let plan = mark.split_whitespace().find_map(|word| word.strip_prefix("plan="))?;
-    Oid::parse(plan).ok()
 }

@@ -324,6 +324,7 @@ impl Reconciler {
             agents: ground.agents,
             load: ground.load,
             policy: Policy::default(),
+            forge: None,
         });
         *known = Some(Arc::clone(&world));
         Ok(world)

@@ -99,6 +99,8 @@ pub fn approved(number: usize) -> Result<(Run, Change)> {
         approval: ApprovalRecord {
             commit: oid(5, number),
             by: Some("A person".to_owned()),
+            approved_by: Vec::new(),
+            pull: None,
             established: Established::Claimed,
             config_digest: "0".repeat(64),
         },

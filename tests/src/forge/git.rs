@@ -68,3 +68,8 @@ pub fn commit(bare: &Path, branch: &str, from: Option<&str>, path: &str, text: &
 pub fn remove(bare: &Path, branch: &str) {
     git(bare, "forge", &["update-ref", "-d", &format!("refs/heads/{branch}")]).unwrap();
 }
+
+/// Keeps the head of a pull request, whatever becomes of its branch.
+pub fn keep_head(bare: &Path, number: u64, commit: &str) {
+    git(bare, "forge", &["update-ref", &format!("refs/pull/{number}/head"), commit]).unwrap();
+}

@@ -404,7 +404,7 @@ fn label_of(forge: &Forge, id: u64) -> Option<Value> {
     let (name, color) = forge.labels.get(&id)?;
     Some(json!({
         "id": id, "node_id": format!("LA_{id}"), "url": format!("https://api.github.test/labels/{id}"), "name": name,
-        "color": color, "description": null, "default": false,
+        "color": color, "description": "", "default": false,
     }))
 }
 
@@ -512,7 +512,8 @@ async fn permission(
 ) -> Answer {
     let forge = shared.forge();
     forge.require(&asks, Role::Write)?;
-    let word = match forge.roles.get(&login).ok_or(No::Missing)? {
+    let (login, role) = forge.known_as(&login).ok_or(No::Missing)?;
+    let word = match role {
         Role::Admin => "admin",
         Role::Write => "write",
         Role::Read => "read",

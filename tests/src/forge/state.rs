@@ -199,6 +199,12 @@ impl State {
         self.last_id
     }
 
+    /// An account as it is written, and its role: names tell no case apart.
+    pub fn known_as(&self, login: &str) -> Option<(String, Role)> {
+        let known = self.roles.iter().find(|(known, _)| known.eq_ignore_ascii_case(login));
+        known.map(|(known, role)| (known.clone(), *role))
+    }
+
     /// Whether somebody may do what needs a role.
     pub fn require(&self, login: &str, role: Role) -> Result<(), No> {
         match self.roles.get(login) {
@@ -226,7 +232,10 @@ impl State {
             let Some(pull) = self.pulls.get_mut(&number) else { continue };
             pull.updated = now;
             match tip {
-                Some(tip) => pull.head_commit = tip,
+                Some(tip) => {
+                    git::keep_head(&bare, number, &tip);
+                    pull.head_commit = tip;
+                }
                 None => pull.fate = Fate::Closed,
             }
         }
@@ -248,6 +257,7 @@ impl State {
             return Err(No::Conflict(format!("pull request already exists for these targets [id: {}]", there.number)));
         }
         let (number, updated) = (self.pulls.len() as u64 + 1, self.tick());
+        git::keep_head(&self.bare, number, &head_commit);
         let pull = Pull {
             number,
             title: title.to_owned(),

@@ -39,15 +39,53 @@ fn story(dialect: Dialect) {
     let pull = forge.state().pull(number).unwrap().clone();
     assert_eq!((pull.author.as_str(), pull.base.as_str()), ("chiffon-bot", "main"));
     assert!(pull.body.starts_with("<!-- chiffon:v1 request="), "{}", pull.body);
+    assert_eq!(pull.title, "plan: deploy the journal on alpha (1 task)");
     assert!(forge.tip("chiffon/audit").is_some(), "what was offered is recorded there before it is seen");
     forge.state().merge("ann", number, None, |_| false).unwrap();
     up.wait_for("journal: succeeded");
     let run = bed.status("journal");
-    assert_eq!(run["run"]["approval"]["by"], "ann", "{run}");
+    let approval = &run["run"]["approval"];
+    assert_eq!((&approval["by"], &approval["established"]), (&"ann".into(), &"forge".into()), "{run}");
     bed.wait_until("the result is on the forge", || {
         forge.tip("chiffon/audit") == Some(bed.audit_tip().trim().to_owned())
     });
+    let merge = merge_of(&forge, number);
+    bed.wait_until("the merge commit says how it ended", || {
+        status_of(&forge, &merge, "chiffon/apply") == "success"
+            && status_of(&forge, &merge, "chiffon/verify") == "success"
+    });
+    bed.wait_until("the labels say it as well", || labels_of(&forge, number).contains(&"state:succeeded".to_owned()));
+    let head = forge.state().pull(number).unwrap().head_commit.clone();
+    for context in ["chiffon/plan", "chiffon/policy", "chiffon/fresh"] {
+        assert_eq!(status_of(&forge, &head, context), "success", "{context}");
+    }
+    let comments = forge.state().pull(number).unwrap().comments.clone();
+    assert_eq!(comments.len(), 1, "one sticky comment, and no other: {comments:?}");
+    assert!(comments[0].body.contains("**succeeded** · 1 of 1 steps done"), "{}", comments[0].body);
+    assert!(comments[0].body.contains("1 ok, 1 changed, 0 failed"), "{}", comments[0].body);
     end(up);
+    assert_eq!(forge.state().undescribed, Vec::<String>::new());
+}
+
+/// The commit that a merge made.
+fn merge_of(forge: &TestForge, number: u64) -> String {
+    match &forge.state().pull(number).unwrap().fate {
+        Fate::Merged { commit, .. } => commit.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The newest status of a commit in a context; empty where there is none.
+fn status_of(forge: &TestForge, commit: &str, context: &str) -> String {
+    let forge = forge.state();
+    let all = forge.statuses.get(commit).into_iter().flatten();
+    all.filter(|status| status.context == context).next_back().map_or_else(String::new, |status| status.state.clone())
+}
+
+fn labels_of(forge: &TestForge, number: u64) -> Vec<String> {
+    let mut forge = forge.state();
+    let ids = forge.pull(number).unwrap().labels.clone();
+    ids.iter().map(|id| forge.labels[id].0.clone()).collect()
 }
 
 #[test]

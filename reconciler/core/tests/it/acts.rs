@@ -134,6 +134,8 @@ impl Model {
         let approval = ApprovalRecord {
             commit: oid('c'),
             by: None,
+            approved_by: Vec::new(),
+            pull: None,
             established: Established::Claimed,
             config_digest: String::new(),
         };

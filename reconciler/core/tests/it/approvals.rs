@@ -24,7 +24,7 @@ fn merge() -> Merge {
         base: "main".to_owned(),
         head: "chiffon/plan/kuma".to_owned(),
         foreign: false,
-        signature: Err("it has no signature".to_owned()),
+        carried: true,
     }
 }
 
@@ -37,7 +37,7 @@ fn plan() -> Plan {
 }
 
 fn judged(rules: Vec<ApprovalRule>, merge: &Merge) -> Result<BTreeSet<String>, Vec<NotApproved>> {
-    approval(&plan(), &ApprovalPolicy { rules, signed: false }, merge, &expected())
+    approval(&plan(), &ApprovalPolicy { rules, signers: None }, merge, &expected())
 }
 
 #[test]
@@ -63,6 +63,8 @@ fn s2_the_bot_never_approves_however_it_is_written() {
 #[test]
 fn s2_base_branch_and_fork_are_judged_here_and_every_reason_is_named() {
     let merged = Merge { base: "staging".to_owned(), head: "chiffon/plan/other".to_owned(), foreign: true, ..merge() };
+    let other = Merge { carried: false, ..merge() };
+    assert_eq!(judged(Vec::new(), &other), Err(vec![NotApproved::Other]));
     let against = judged(Vec::new(), &merged).unwrap_err();
     assert_eq!(
         against,
@@ -81,8 +83,10 @@ fn s2_every_rule_for_a_plan_is_kept() {
     assert_eq!(against[0].to_string(), "it takes 2 of ann, ben, and had ann");
     let reviewed = Merge { approved_by: logins(&["Ben", "cat"]), ..merge() };
     assert_eq!(judged(by_two, &reviewed), Ok(logins(&["Ben", "ann", "cat"])));
-    let twice = Merge { approved_by: logins(&["ann"]), ..merge() };
-    assert!(judged(vec![rule(&[], 2)], &twice).is_err(), "nobody counts twice");
+    for name in ["ann", "Ann"] {
+        let twice = Merge { approved_by: logins(&[name]), ..merge() };
+        assert!(judged(vec![rule(&[], 2)], &twice).is_err(), "nobody counts twice");
+    }
     assert!(judged(vec![rule(&["ann"], 1), rule(&["cat"], 1)], &merge()).is_err());
     assert!(judged(vec![rule(&["cat"], 0)], &merge()).is_err(), "none at all is not enough");
 }
@@ -107,9 +111,11 @@ fn s2_a_rule_is_for_the_plans_that_it_names() {
 }
 
 #[test]
-fn s3_where_signatures_are_asked_for_a_merge_without_one_approves_nothing() {
-    let policy = ApprovalPolicy { rules: Vec::new(), signed: true };
-    let judged = |merge: &Merge| approval(&plan(), &policy, merge, &expected());
-    assert_eq!(judged(&merge()), Err(vec![NotApproved::Unsigned("it has no signature".to_owned())]));
-    assert_eq!(judged(&Merge { signature: Ok(()), ..merge() }), Ok(logins(&["ann"])));
+fn what_an_approval_takes_is_said_before_the_merge() {
+    let policy = ApprovalPolicy { rules: vec![rule(&["ann", "ben"], 2)], signers: None };
+    let (words, enough) = policy.wants(&plan(), &logins(&[])).unwrap();
+    assert_eq!((words.as_str(), enough), ("2 of ann, ben (0 so far)", false));
+    let (_, enough) = policy.wants(&plan(), &logins(&["Ben"])).unwrap();
+    assert!(enough, "who merges is the second");
+    assert_eq!(ApprovalPolicy::default().wants(&plan(), &logins(&[])), None);
 }

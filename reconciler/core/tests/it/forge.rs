@@ -25,11 +25,15 @@ fn proposed() -> Model {
         state: PullState::Open,
         base: "main".to_owned(),
         head: "chiffon/plan/kuma".to_owned(),
+        head_commit: None,
         foreign: false,
+        carried: true,
         approved_by: BTreeSet::new(),
         may_write: true,
-        unsigned: Some("it has no signature".to_owned()),
         denied: 0,
+        shown: None,
+        heard: 0,
+        answers: Vec::new(),
     };
     model.facts.get_mut(&name(KUMA)).unwrap().pull = Some(pull);
     model

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use chiffon_core::facts::{Blocked, Pause, Pull, PullState, Question, Refusal, RefusalReason, RequestFile, Unplanned};
+use chiffon_core::facts::{
+    Answer, Blocked, Pause, Pull, PullState, Question, Refusal, RefusalReason, RequestFile, Unplanned,
+};
 use chiffon_schemas::AttemptState::{Claimed, Failed, Granted, Lost, Ordered, Started};
 use chiffon_schemas::{Name, RunState};
 
@@ -39,11 +41,15 @@ fn pull(state: PullState) -> Pull {
         state,
         base: "main".to_owned(),
         head: "chiffon/plan/kuma".to_owned(),
+        head_commit: Some(oid(9)),
         foreign: false,
+        carried: true,
         approved_by: BTreeSet::from(["ben".to_owned()]),
         may_write: true,
-        unsigned: Some("no signature".to_owned()),
         denied: 2,
+        shown: Some("digest".to_owned()),
+        heard: 12,
+        answers: vec![Answer { comment: 12, to: "ann".to_owned(), done: true, text: "done".to_owned() }],
     }
 }
 

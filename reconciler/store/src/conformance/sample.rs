@@ -132,6 +132,8 @@ pub fn run(id: &RunId, offer: &Offer) -> Run {
         approval: ApprovalRecord {
             commit: oid(200),
             by: Some("A \"person\" <person@example.org>".to_owned()),
+            approved_by: Vec::new(),
+            pull: None,
             established: Established::Claimed,
             config_digest: "00".repeat(32),
         },

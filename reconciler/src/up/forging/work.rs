@@ -1,0 +1,256 @@
+//! What the worker does for each job, and how it finds out what it says of a pull request.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chiffon_core::facts::{Pull, PullState};
+use chiffon_forge::{Permission, ReviewVerdict};
+use chiffon_requests::{RefName, Upstream};
+use chiffon_schemas::{Name, Oid};
+
+use super::posted::Ours;
+use super::{Forging, NotDone, PLAN_BRANCHES};
+use crate::driver::{ForgeJob, ForgeNews, STICKY, View};
+
+impl Forging {
+    /// Runs git beside everything else.
+    pub(super) async fn git<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Upstream) -> Result<T, chiffon_requests::Error> + Send + 'static,
+    ) -> Result<T, NotDone> {
+        let upstream = self.upstream.clone();
+        match tokio::task::spawn_blocking(move || work(&upstream)).await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(error)) => Err(NotDone::Git(crate::commands::chain(&error))),
+            Err(error) => Err(NotDone::Git(error.to_string())),
+        }
+    }
+
+    /// Does a job.
+    pub(super) async fn carry_out(&mut self, job: &ForgeJob) -> Result<(), NotDone> {
+        match job.clone() {
+            ForgeJob::Audit { commit } => self.push_audit(commit).await,
+            ForgeJob::Branch { name, commit, seen } => {
+                let moved =
+                    self.git(move |upstream| match upstream.move_plan_branch(&name, commit.as_ref(), seen.as_ref()) {
+                        // A person was faster: the next look sees what they did.
+                        Err(error) if error.is_stale() => upstream.fetch(),
+                        done => done,
+                    });
+                moved.await
+            }
+            ForgeJob::Propose { name, plan, number, new } => {
+                let pull = match number {
+                    Some(number) => self.forge.edit(number, &new.edit).await?,
+                    None => self.forge.open(&new).await?,
+                };
+                self.posted.of(pull.number).edit = Some(new.edit);
+                // From here on the list of changes has everything.
+                self.seen = self.seen.or(Some(pull.updated));
+                self.tell(name, Some(plan), pull).await
+            }
+            ForgeJob::Show { number, view, .. } => self.show(number, &view).await,
+            ForgeJob::Ask { name, number, plan } => {
+                let pull = match number {
+                    Some(number) => self.forge.pull(number).await?,
+                    None => self.forge.find(&format!("{PLAN_BRANCHES}{name}")).await?,
+                };
+                match pull {
+                    Some(pull) => self.tell(name, Some(plan), pull).await,
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    async fn push_audit(&self, commit: Oid) -> Result<(), NotDone> {
+        self.git(move |upstream| {
+            let seen = upstream.open()?.reference(&RefName::forge_audit())?;
+            match upstream.move_audit(&commit, seen.as_ref()) {
+                // Somebody else wrote there: the next look at what was fetched stops everything.
+                Err(error) if error.is_stale() => upstream.fetch(),
+                done => done,
+            }
+        })
+        .await
+    }
+
+    /// Says how a pull request stands.
+    pub(super) async fn tell_all(&mut self, name: Name, pull: chiffon_forge::Pull) -> Result<(), NotDone> {
+        self.tell(name, None, pull).await
+    }
+
+    /// Says how a pull request stands that shows `plan`, or what its body says; of a merged one also who stands behind it.
+    async fn tell(&mut self, name: Name, plan: Option<Oid>, mut pull: chiffon_forge::Pull) -> Result<(), NotDone> {
+        let told = pull.clone();
+        // Lists leave out who merged.
+        if matches!(&pull.state, chiffon_forge::PullState::Merged { by: None, .. }) {
+            pull = self.forge.pull(pull.number).await?.unwrap_or(pull);
+        }
+        let certain = plan.is_some();
+        let Some(plan) = plan.or_else(|| plan_of(&pull.body)) else {
+            self.posted.told(&told);
+            return Ok(());
+        };
+        let mut facts = Pull {
+            number: pull.number,
+            url: pull.url.clone(),
+            plan,
+            state: PullState::Open,
+            base: pull.base.clone(),
+            head: pull.head.clone(),
+            head_commit: pull.head_commit.clone(),
+            foreign: pull.foreign,
+            carried: false,
+            approved_by: self.approved_by(&pull).await?,
+            may_write: false,
+            denied: 0,
+            shown: None,
+            heard: 0,
+            answers: Vec::new(),
+        };
+        facts.state = match &pull.state {
+            chiffon_forge::PullState::Open => PullState::Open,
+            chiffon_forge::PullState::Closed => PullState::Closed,
+            chiffon_forge::PullState::Merged { commit, by } => {
+                if let Some(by) = by {
+                    facts.may_write = self.may_write(by).await?;
+                }
+                self.bring(&pull, commit.clone()).await?;
+                PullState::Merged { commit: commit.clone(), by: by.clone() }
+            }
+        };
+        self.say(ForgeNews::Pull { name, pull: Box::new(facts), certain });
+        self.posted.told(&told);
+        Ok(())
+    }
+
+    /// Brings what a merge made, and what was merged, into the copy: the driver looks at both.
+    async fn bring(&self, pull: &chiffon_forge::Pull, merge: Option<Oid>) -> Result<(), NotDone> {
+        let (number, head) = (pull.number, pull.head_commit.clone());
+        self.git(move |upstream| {
+            let lacks = |oid: &Option<Oid>| oid.as_ref().map_or(Ok(false), |oid| upstream.holds(oid).map(|held| !held));
+            if lacks(&merge)? {
+                upstream.fetch()?;
+            }
+            if lacks(&head)? {
+                upstream.fetch_pull(number)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    pub(super) async fn may_write(&self, login: &str) -> Result<bool, NotDone> {
+        Ok(self.forge.permission(login).await? >= Permission::Write)
+    }
+
+    /// Who approved the head as it is, may write, and did not say otherwise afterwards.
+    async fn approved_by(&self, pull: &chiffon_forge::Pull) -> Result<BTreeSet<String>, NotDone> {
+        let mut last = BTreeMap::new();
+        for review in self.forge.reviews(pull.number).await? {
+            if review.verdict != ReviewVerdict::Remark {
+                last.insert(review.author.clone(), review);
+            }
+        }
+        let mut approved = BTreeSet::new();
+        for (login, review) in last {
+            let counts =
+                review.verdict == ReviewVerdict::Approved && !review.dismissed && review.commit == pull.head_commit;
+            if counts && self.may_write(&login).await? {
+                approved.insert(login);
+            }
+        }
+        Ok(approved)
+    }
+
+    /// Makes a pull request look as it is to, writing what differs from what is there.
+    async fn show(&mut self, number: u64, view: &View) -> Result<(), NotDone> {
+        if let Some(edit) = &view.edit
+            && self.posted.of(number).edit.as_ref() != Some(edit)
+        {
+            self.forge.edit(number, edit).await?;
+            self.posted.of(number).edit = Some(edit.clone());
+        }
+        if self.posted.of(number).labels.as_ref() != Some(&view.labels) {
+            self.forge.set_labels(number, &view.labels).await?;
+            self.posted.of(number).labels = Some(view.labels.clone());
+        }
+        for (commit, status) in &view.statuses {
+            self.set_status(number, commit, status).await?;
+        }
+        self.comment(number, view).await?;
+        for (comment, reaction) in &view.reactions {
+            if self.posted.of(number).reacted(*comment, *reaction) {
+                self.forge.react(*comment, *reaction).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same status is not set twice: GitHub takes a thousand of a commit and a context.
+    async fn set_status(&mut self, number: u64, commit: &Oid, status: &chiffon_forge::Status) -> Result<(), NotDone> {
+        if !self.posted.of(number).statuses.contains_key(commit) {
+            let there = self.forge.statuses(commit).await?;
+            self.posted.of(number).statuses.insert(commit.clone(), there);
+        }
+        let known = self.posted.of(number).statuses.entry(commit.clone()).or_default();
+        if known.contains(status) {
+            return Ok(());
+        }
+        self.forge.set_status(commit, status).await?;
+        let known = self.posted.of(number).statuses.entry(commit.clone()).or_default();
+        known.retain(|other| other.context != status.context);
+        known.push(status.clone());
+        Ok(())
+    }
+
+    /// Writes the sticky comment, or edits it, and what is worth a comment of its own.
+    async fn comment(&mut self, number: u64, view: &View) -> Result<(), NotDone> {
+        if view.sticky.is_none() && view.ping.is_none() {
+            return Ok(());
+        }
+        if self.posted.of(number).ours.is_none() {
+            let found = self.ours(number).await?;
+            self.posted.of(number).ours = Some(found);
+        }
+        if let Some(ping) = &view.ping
+            && !self.posted.of(number).ours.get_or_insert_default().marks.contains(&ping.mark)
+        {
+            self.forge.comment(number, &ping.body).await?;
+            self.posted.of(number).ours.get_or_insert_default().marks.insert(ping.mark.clone());
+        }
+        let Some(text) = &view.sticky else { return Ok(()) };
+        let known = self.posted.of(number).ours.get_or_insert_default().sticky.clone();
+        let id = match known {
+            Some((_, said)) if &said == text => return Ok(()),
+            Some((id, _)) if self.forge.edit_comment(id, text).await? => id,
+            // There is none yet, or a person removed it.
+            Some(_) | None => self.forge.comment(number, text).await?.id,
+        };
+        self.posted.of(number).ours.get_or_insert_default().sticky = Some((id, text.clone()));
+        Ok(())
+    }
+
+    /// The comments of ours that a pull request has, by their first lines.
+    async fn ours(&self, number: u64) -> Result<Ours, NotDone> {
+        let mut found = Ours::default();
+        for comment in self.forge.comments(number, None).await? {
+            if !self.bot.as_ref().is_some_and(|bot| comment.author.eq_ignore_ascii_case(bot)) {
+                continue;
+            }
+            match comment.body.lines().next().map(str::trim_end) {
+                Some(STICKY) => found.sticky = Some((comment.id, comment.body)),
+                Some(mark) => drop(found.marks.insert(mark.to_owned())),
+                None => {}
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The plan that a pull request shows, by the first line that we wrote there.
+fn plan_of(body: &str) -> Option<Oid> {
+    let mark = body.lines().next()?.strip_prefix("<!-- chiffon:v1 ")?;
+    let plan = mark.split_whitespace().find_map(|word| word.strip_prefix("plan="))?;
+    Oid::parse(plan).ok()
+}
