@@ -67,6 +67,8 @@ pub enum Command {
     Cancel(Named),
     /// Run the unfinished hosts of a failed run again, under the same plan
     Retry(Named),
+    /// Offer a plan that takes back what the last run did
+    Undo(Named),
     /// Hold a request back for a while
     Pause(Pause),
     /// End a pause

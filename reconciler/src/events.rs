@@ -41,6 +41,8 @@ pub mod kind {
     pub const RESOLVED: &str = "attempt-resolved";
     /// A person asked for another plan.
     pub const REPLAN: &str = "replan-asked";
+    /// A person asked for something in a comment.
+    pub const COMMENT: &str = "comment-answered";
     /// A request file was deleted.
     pub const DELETED: &str = "request-deleted";
     /// The list of files that are not read changed.
@@ -52,7 +54,7 @@ pub mod kind {
         format!("run-{}", state.as_str())
     }
     /// All of them.
-    pub const ALL: [&str; 23] = [
+    pub const ALL: [&str; 24] = [
         OFFERED,
         CLOSED,
         BLOCKED,
@@ -69,6 +71,7 @@ pub mod kind {
         UNLOCKED,
         RESOLVED,
         REPLAN,
+        COMMENT,
         DELETED,
         FILES,
         KEPT,

@@ -1,5 +1,6 @@
 //! The `chiffon` command: configuration, driver loop, outbox relay, lifecycle and command line.
 
+mod amend;
 mod bus;
 mod cli;
 mod commands;

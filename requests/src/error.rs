@@ -118,6 +118,12 @@ pub enum Error {
         /// Its command.
         command: &'static str,
     },
+    /// A remote's hooks or rules took a push for one that they do not take; its words are in the message.
+    #[error("git push failed: {message}")]
+    RefusedPush {
+        /// What was said.
+        message: String,
+    },
     /// The remote moved since it was looked at: a push with a lease was refused.
     #[error("the remote's {name} moved in the meantime")]
     StalePush {
@@ -135,6 +141,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether a remote's hooks or rules refused a push, which they would do again.
+    pub fn is_refused_push(&self) -> bool {
+        matches!(self, Self::RefusedPush { .. })
+    }
+
     /// Whether looking again and trying once more may help.
     pub fn is_stale(&self) -> bool {
         matches!(self, Self::StalePush { .. } | Self::Moved { .. })

@@ -216,7 +216,9 @@ impl Git {
             return Err(Error::StalePush { name: to.to_string() });
         }
         let rejected: String = done.out.lines().filter(|line| line.starts_with('!')).collect();
-        Err(Error::Git { command: "push", message: printable(&format!("{}\n{rejected}", done.complaint)) })
+        let message = printable(&format!("{}\n{rejected}", done.complaint));
+        let refused = rejected.contains("[remote rejected]");
+        Err(if refused { Error::RefusedPush { message } } else { Error::Git { command: "push", message } })
     }
 
     /// Whether a commit is signed by a key of a file in the form of `gpg.ssh.allowedSignersFile`, as of the commit's own

@@ -33,6 +33,15 @@ impl RefName {
         Self(format!("{}plan/{name}", Self::FORGE))
     }
 
+    /// Another branch of the forge below `chiffon/`, as it was when last looked at.
+    ///
+    /// # Errors
+    /// It is no name of a branch.
+    pub(crate) fn forge_other(rest: &str) -> Result<Self, crate::Error> {
+        Self::branch(&format!("chiffon/{rest}"))?;
+        Ok(Self(format!("{}{rest}", Self::FORGE)))
+    }
+
     /// The forge's audit branch, as it was when last looked at.
     pub fn forge_audit() -> Self {
         Self(format!("{}audit", Self::FORGE))

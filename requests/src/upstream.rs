@@ -77,6 +77,30 @@ impl Upstream {
         self.remember(&RefName::forge_plan_branch(name), to)
     }
 
+    /// Moves `main` on the forge from where it was `seen` to a commit of the copy, and remembers it.
+    ///
+    /// # Errors
+    /// An error that [`Error::is_stale`] where somebody moved it, and [`Error::is_refused_push`] where the forge takes no
+    /// such push; or the forge can't be reached.
+    pub fn push_main(&self, to: &Oid, seen: &Oid) -> Result<(), Error> {
+        let main = RefName::branch("main")?;
+        self.git.push(&self.path, &self.url, to, &main, Some(seen))?;
+        self.remember(&main, Some(to))
+    }
+
+    /// Makes a branch of a request that is to be merged be at a commit of the copy, whatever it was at.
+    ///
+    /// # Errors
+    /// The forge refuses or can't be reached.
+    pub fn move_request_branch(&self, branch: &str, to: &Oid) -> Result<(), Error> {
+        let name = RefName::branch(branch)?;
+        let seen = match branch.strip_prefix("chiffon/") {
+            Some(rest) => Repo::open(&self.path)?.reference(&RefName::forge_other(rest)?)?,
+            None => None,
+        };
+        self.git.push(&self.path, &self.url, to, &name, seen.as_ref())
+    }
+
     /// Makes the forge's audit branch be at a commit of ours, which comes after where it was `seen`.
     ///
     /// # Errors

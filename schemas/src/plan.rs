@@ -96,6 +96,9 @@ pub struct PlannedBy {
     pub reason: String,
     /// What it cost, in millionths of a US dollar.
     pub cost_microusd: u64,
+    /// The plan that this one takes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<Oid>,
 }
 
 /// The kinds of planner that are built.
@@ -106,6 +109,8 @@ pub enum PlannerKind {
     Catalogue,
     /// A person edited the plan on its branch.
     Person,
+    /// It takes back what an earlier plan did, with the playbook that that plan named.
+    Undo,
 }
 
 /// The infra repository, pinned.

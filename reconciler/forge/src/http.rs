@@ -148,6 +148,11 @@ impl Http {
         Ok(Self { base, client, known: Mutex::default() })
     }
 
+    /// The machine that it is on.
+    pub fn host(&self) -> &str {
+        self.base.host_str().unwrap_or("localhost")
+    }
+
     /// Asks, and takes every status but success for a trouble.
     pub async fn ask(&self, ask: Ask<'_>) -> Result<Answer, Trouble> {
         let (what, needs) = (ask.what, ask.needs);

@@ -14,6 +14,9 @@ use crate::Trouble;
 /// A repository on a forge.
 #[async_trait]
 pub trait Forge: Send + Sync + std::fmt::Debug {
+    /// The address that the forge's own commits have for an account, so that what somebody asked for is shown as theirs.
+    fn address(&self, login: &str) -> String;
+
     /// Who the token speaks as, and what the server says that it is.
     async fn identity(&self) -> Result<Identity, Trouble>;
 

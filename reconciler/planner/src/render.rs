@@ -78,7 +78,7 @@ fn verdict(plan: &Plan, evidence: Option<&Evidence>) -> String {
     }
     let cents = spec.planner.cost_microusd.div_ceil(10_000);
     let who = match spec.planner.kind {
-        PlannerKind::Catalogue => "no model",
+        PlannerKind::Catalogue | PlannerKind::Undo => "no model",
         PlannerKind::Person => "edited by a person",
     };
     parts.push(format!("${}.{:02}, {who}", cents / 100, cents % 100));

@@ -63,14 +63,20 @@ pub(crate) fn assemble(
         notes.extend(draft.notes.iter().cloned());
     }
     let pairs: Vec<(&Entry, &Step)> = drafts.iter().map(|draft| draft.entry).zip(&steps).collect();
-    Ok(finish(input, &pairs, steps.clone(), kind, reason, summary(&drafts), notes))
+    let planner = PlannedBy { kind, reason, cost_microusd: 0, undoes: None };
+    Ok(finish(input, &pairs, steps.clone(), planner, summary(&drafts), notes))
 }
 
-/// Works out everything but the steps anew, for steps that a person wrote.
+/// Works out everything but the steps anew, for steps that are given; in the words of `named`, where they are.
 ///
 /// # Errors
 /// A step names what the catalogue lacks, in words.
-pub fn plan_from_steps(input: &Input<'_>, steps: Vec<Step>) -> Result<Planned, String> {
+pub fn plan_from_steps(
+    input: &Input<'_>,
+    steps: Vec<Step>,
+    by: PlannedBy,
+    named: Option<String>,
+) -> Result<Planned, String> {
     let mut pairs: Vec<(&Entry, &Step)> = Vec::new();
     for step in &steps {
         let entry = input.catalogue.entry(&step.playbook);
@@ -95,17 +101,15 @@ pub fn plan_from_steps(input: &Input<'_>, steps: Vec<Step>) -> Result<Planned, S
             notes: Vec::new(),
         })
         .collect();
-    let reason = "a person edited the steps on the plan branch".to_owned();
-    let summary = summary(&drafts);
-    Ok(finish(input, &pairs, steps.clone(), PlannerKind::Person, reason, summary, Vec::new()))
+    let summary = named.unwrap_or_else(|| summary(&drafts)).chars().take(SUMMARY_CHARS).collect();
+    Ok(finish(input, &pairs, steps.clone(), by, summary, Vec::new()))
 }
 
 fn finish(
     input: &Input<'_>,
     pairs: &[(&Entry, &Step)],
     steps: Vec<Step>,
-    kind: PlannerKind,
-    reason: String,
+    planner: PlannedBy,
     summary: String,
     mut assumptions: Vec<String>,
 ) -> Planned {
@@ -114,7 +118,7 @@ fn finish(
     assumptions.retain(|note| seen.insert(note.clone()));
     let spec = PlanSpec {
         summary,
-        planner: PlannedBy { kind, reason, cost_microusd: 0 },
+        planner,
         infra: input.catalogue.infra.clone(),
         tools: input.tools.clone(),
         mode: Mode::Apply,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail};
 use chiffon_core::State;
 use chiffon_core::facts::{Blocked, Question};
-use chiffon_schemas::{Json, Request, yaml};
+use chiffon_schemas::{Json, yaml};
 use serde_json::json;
 
 use super::person::{self, PersonsChange};
@@ -36,7 +36,7 @@ pub async fn run(args: &cli::Answer, desk: &Desk, output: &Output) -> Result<Exi
         let limit = yaml::Limits::REQUEST.max_bytes as u64;
         let text =
             String::from_utf8(desk.requests.read_blob(&entry.oid, limit)?).context("the request is not UTF-8")?;
-        let bytes = with_answers(path.as_str(), &text, &answers)?;
+        let bytes = crate::amend::with_answers(path.as_str(), &text, &answers)?;
         Ok(PersonsChange {
             files: vec![(path.clone(), Some(bytes))],
             message: format!("answer: {name}\n"),
@@ -98,85 +98,4 @@ fn parse(texts: &[String], questions: &[Question]) -> Result<BTreeMap<String, St
         answers.insert(id.to_owned(), value.to_owned());
     }
     Ok(answers)
-}
-
-/// The request's text with answers added. What the person wrote stays as it is, comments included, where the file is
-/// in block style; otherwise it is written anew.
-fn with_answers(file: &str, text: &str, answers: &BTreeMap<String, String>) -> Result<Vec<u8>> {
-    let read = |bytes: &[u8]| chiffon_schemas::read_request(file, bytes);
-    let mut wanted: Request = read(text.as_bytes()).map_err(|_| anyhow::anyhow!("{file} can't be read"))?;
-    let edited = if wanted.spec.answers.is_empty() { appended(text, answers) } else { amended(text, answers) };
-    wanted.spec.answers.extend(answers.clone());
-    if let Some(edited) = edited
-        && read(edited.as_bytes()).is_ok_and(|request| request == wanted)
-    {
-        return Ok(edited.into_bytes());
-    }
-    Ok(chiffon_schemas::to_yaml(&wanted).into_bytes())
-}
-
-/// `answers:` as the last field of a `spec` that is the file's last block.
-fn appended(text: &str, answers: &BTreeMap<String, String>) -> Option<String> {
-    let node = yaml::parse(text, &yaml::Limits::REQUEST).ok()?;
-    let spec = node.get("spec")?;
-    let column = spec.entries().first()?.0.span.column;
-    let indent = " ".repeat(usize::try_from(column.checked_sub(1)?).ok()?);
-    let mut out = text.trim_end().to_owned();
-    out.push_str(&format!("\n{indent}answers:\n"));
-    for line in chiffon_schemas::to_yaml(answers).lines() {
-        out.push_str(&format!("{indent}  {line}\n"));
-    }
-    Some(out)
-}
-
-/// More entries, or other values, in the `answers:` that are there, in block style.
-fn amended(text: &str, answers: &BTreeMap<String, String>) -> Option<String> {
-    let node = yaml::parse(text, &yaml::Limits::REQUEST).ok()?;
-    let there = node.get("spec")?.get("answers")?.entries();
-    let indent = " ".repeat(usize::try_from(there.first()?.0.span.column.checked_sub(1)?).ok()?);
-    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    let mut after = 0;
-    for (key, value) in there {
-        let at = usize::try_from(value.span.line.checked_sub(1)?).ok()?;
-        after = after.max(usize::try_from(value.span.end_line).ok()?);
-        let Some(answer) = key.as_str().and_then(|key| answers.get(key)) else { continue };
-        let column = usize::try_from(value.span.column.checked_sub(1)?).ok()?;
-        let end = usize::try_from(value.span.end_column.checked_sub(1)?).ok()?;
-        let scalar = chiffon_schemas::to_yaml(&BTreeMap::from([("v", answer)]));
-        let scalar = scalar.trim_end().strip_prefix("v: ")?.to_owned();
-        let line: Vec<char> = lines.get(at)?.chars().collect();
-        lines[at] =
-            line.get(..column)?.iter().chain(&scalar.chars().collect::<Vec<_>>()).chain(line.get(end..)?).collect();
-    }
-    let known = |id: &String| there.iter().any(|(key, _)| key.as_str() == Some(id));
-    let new: BTreeMap<&String, &String> = answers.iter().filter(|(id, _)| !known(id)).collect();
-    let new = if new.is_empty() { String::new() } else { chiffon_schemas::to_yaml(&new) };
-    for (offset, line) in new.lines().enumerate() {
-        lines.insert(after + offset, format!("{indent}{line}"));
-    }
-    Some(lines.join("\n") + "\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn answers_leave_what_the_person_wrote_as_it_is() {
-        let text = "# mine\napiVersion: chiffon/v1\nkind: Request\nspec:\n  text: Deploy it   # here\n";
-        let answers = BTreeMap::from([("hosts-deploy".to_owned(), "nas01".to_owned())]);
-        let bytes = with_answers("requests/a.yaml", text, &answers).unwrap();
-        let edited = String::from_utf8(bytes).unwrap();
-        assert!(edited.starts_with(text.trim_end()), "{edited}");
-        assert!(edited.contains("  answers:\n    hosts-deploy: nas01\n"), "{edited}");
-    }
-
-    #[test]
-    fn answers_in_flow_style_are_kept_by_writing_the_file_anew() {
-        let text = "{apiVersion: chiffon/v1, kind: Request, spec: {text: Deploy it}}\n";
-        let answers = BTreeMap::from([("hosts-deploy".to_owned(), "nas01".to_owned())]);
-        let bytes = with_answers("requests/a.yaml", text, &answers).unwrap();
-        let request = chiffon_schemas::read_request("requests/a.yaml", &bytes).unwrap();
-        assert_eq!(request.spec.answers, answers);
-    }
 }

@@ -15,9 +15,9 @@ mod log;
 mod parked;
 mod person;
 mod plan;
-mod request;
+pub(crate) mod request;
 mod status;
-mod times;
+pub(crate) mod times;
 mod validate;
 
 use std::sync::Arc;
@@ -116,6 +116,10 @@ async fn with_store(command: Command, context: &Desk, output: &Output) -> Result
         Command::Retry(args) => {
             let name = context.known(&args.name).await?;
             ask::run(Asked::Retry { name }, context, output).await
+        }
+        Command::Undo(args) => {
+            let name = context.known(&args.name).await?;
+            ask::run(Asked::Undo { name }, context, output).await
         }
         Command::Pause(args) => {
             let name = context.known(&args.name).await?;

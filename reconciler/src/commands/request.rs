@@ -72,7 +72,8 @@ fn scalar(text: &str) -> Json {
     }
 }
 
-fn with_header(request: &Request) -> Vec<u8> {
+/// A request's file, with the line by which editors find its schema.
+pub(crate) fn with_header(request: &Request) -> Vec<u8> {
     let header = "# yaml-language-server: $schema=../.chiffon/schemas/request.schema.json\n";
     format!("{header}{}", chiffon_schemas::to_yaml(request)).into_bytes()
 }
@@ -86,6 +87,11 @@ fn on_main(desk: &Desk, name: &Name) -> bool {
 
 /// A name made of the sentence's first words, with a number where it is taken.
 fn free_name(text: &str, taken: impl Fn(&Name) -> bool) -> Name {
+    names_for(text).find(|candidate| !taken(candidate)).expect("numbers do not run out")
+}
+
+/// Names made of a sentence's first words: the one without a number first. They do not run out.
+pub(crate) fn names_for(text: &str) -> impl Iterator<Item = Name> {
     const FILLERS: [&str; 16] = [
         "the", "a", "an", "to", "on", "and", "please", "of", "for", "in", "with", "my", "our", "it", "then", "existing",
     ];
@@ -94,13 +100,11 @@ fn free_name(text: &str, taken: impl Fn(&Name) -> bool) -> Name {
         words.filter(|word| !word.is_empty() && !FILLERS.contains(&word.as_str())).take(4).collect();
     let mut base = words.join("-");
     base.truncate(50);
-    let base = base.trim_matches('-');
-    let base = if base.is_empty() { "request" } else { base };
+    let base = base.trim_matches('-').to_owned();
+    let base = if base.is_empty() { "request".to_owned() } else { base };
     (1_u32..)
-        .map(|number| if number == 1 { base.to_owned() } else { format!("{base}-{number}") })
+        .map(move |number| if number == 1 { base.clone() } else { format!("{base}-{number}") })
         .filter_map(|candidate| Name::parse(candidate).ok())
-        .find(|candidate| !taken(candidate))
-        .expect("numbers do not run out")
 }
 
 async fn wait(name: &Name, desk: &Desk, output: &Output) -> Result<Exit> {

@@ -1,13 +1,17 @@
 //! Commands that a person typed: taken from the store, carried out once, answered.
 
+use std::collections::BTreeMap;
+
 use chiffon_core::facts::{OfferState, Pause, RequestFacts, Run, World};
 use chiffon_core::retry_refused;
-use chiffon_schemas::{AttemptState, Host, Name, RunState, Timestamp};
+use chiffon_schemas::{AttemptState, Host, Json, Name, Request, RunState, Timestamp};
 use chiffon_store::Change;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::act::{key_of, moved};
+use super::comments::Comment;
+use super::writing::Person;
 use super::{Driver, Error};
 use crate::environment;
 use crate::events::{self, kind};
@@ -64,6 +68,69 @@ pub enum Command {
         /// The request.
         name: Name,
     },
+    /// Offer a plan that takes back what the last run did.
+    Undo {
+        /// The request.
+        name: Name,
+    },
+    /// Write a new request.
+    Submit {
+        /// The request.
+        request: Box<Request>,
+        /// Who asks.
+        by: Person,
+    },
+    /// Write one more sentence into a request, which makes another plan.
+    Amend {
+        /// The request.
+        name: Name,
+        /// The sentence.
+        change: String,
+        /// Who asks.
+        by: Person,
+        /// The comment that asks for it, where one does.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        comment: Option<CommentRef>,
+    },
+    /// Write answers to questions into a request.
+    Answer {
+        /// The request.
+        name: Name,
+        /// Question → answer.
+        answers: BTreeMap<String, String>,
+        /// Who answers.
+        by: Person,
+    },
+}
+
+impl Command {
+    /// Whether it writes to `main`, which takes its time where there is a forge.
+    fn writes(&self) -> bool {
+        matches!(self, Self::Submit { .. } | Self::Amend { .. } | Self::Answer { .. })
+    }
+
+    /// As it lies in the store.
+    pub fn to_json(&self) -> Json {
+        serde_json::to_value(self).expect("a command is plain data")
+    }
+}
+
+/// A comment that asked for something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommentRef {
+    /// The pull request.
+    pub pull: u64,
+    /// The comment.
+    pub id: u64,
+    /// What it says.
+    pub body: String,
+}
+
+impl From<&Comment> for CommentRef {
+    fn from(comment: &Comment) -> Self {
+        Self { pull: comment.number, id: comment.id, body: comment.body.clone() }
+    }
 }
 
 /// How a lost attempt ended, as a person found it.
@@ -86,36 +153,58 @@ pub struct CommandAnswer {
     pub done: bool,
     /// What became of it, in a sentence.
     pub message: String,
+    /// The request that it was about, where the command could not know its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Name>,
+}
+
+impl CommandAnswer {
+    /// It was carried out.
+    pub fn yes(message: impl Into<String>) -> Self {
+        Self { done: true, message: message.into(), request: None }
+    }
+
+    /// It was not, and why.
+    pub fn no(message: impl Into<String>) -> Self {
+        Self { done: false, message: message.into(), request: None }
+    }
 }
 
 fn done(message: impl Into<String>) -> Result<CommandAnswer, Error> {
-    Ok(CommandAnswer { done: true, message: message.into() })
+    Ok(CommandAnswer::yes(message))
 }
 
 fn refused(message: impl Into<String>) -> Result<CommandAnswer, Error> {
-    Ok(CommandAnswer { done: false, message: message.into() })
+    Ok(CommandAnswer::no(message))
 }
 
 impl Driver {
-    /// Carries out every command that waits.
+    /// Carries out every command that waits; one that needs the forge is answered once that has answered.
     pub(super) async fn take_commands(&mut self) -> Result<usize, Error> {
         let waiting = self.store.commands(self.repository).await?;
-        let count = waiting.len();
+        let mut count = 0;
         for row in waiting {
             let answer = match serde_json::from_value::<Command>(row.command) {
-                Ok(command) => match self.carry_out(command).await {
-                    Err(Error::Store(chiffon_store::Error::Conflict { what, found })) => CommandAnswer {
-                        done: false,
-                        message: format!("{what} changed in the meantime ({found}); look again"),
-                    },
-                    other => other?,
-                },
-                Err(error) => CommandAnswer { done: false, message: format!("not a command: {error}") },
+                Ok(command) if command.writes() => self.take_writing(row.id, command).await?,
+                Ok(command) => Some(self.answer_to(command).await?),
+                Err(error) => Some(CommandAnswer::no(format!("not a command: {error}"))),
             };
+            let Some(answer) = answer else { continue };
             let answer = serde_json::to_value(&answer).expect("an answer is plain data");
             self.store.answer(row.id, &answer).await?;
+            count += 1;
         }
         Ok(count)
+    }
+
+    /// Carries out a command; where somebody else was faster, that is the answer.
+    pub(super) async fn answer_to(&mut self, command: Command) -> Result<CommandAnswer, Error> {
+        match self.carry_out(command).await {
+            Err(Error::Store(chiffon_store::Error::Conflict { what, found })) => {
+                refused(format!("{what} changed in the meantime ({found}); look again"))
+            }
+            other => other,
+        }
     }
 
     async fn carry_out(&mut self, command: Command) -> Result<CommandAnswer, Error> {
@@ -127,7 +216,11 @@ impl Driver {
             | Command::Pause { name, .. }
             | Command::Resume { name }
             | Command::Resolve { name, .. }
+            | Command::Undo { name }
             | Command::Replan { name } => name.clone(),
+            Command::Submit { .. } | Command::Amend { .. } | Command::Answer { .. } => {
+                return refused("it is written to main first");
+            }
         };
         let Some((facts, world)) = self.look_at(&name).await? else {
             return refused(format!("there is no request {name}"));
@@ -143,7 +236,10 @@ impl Driver {
             Command::Resume { .. } => self.set_pause(&facts, None).await,
             Command::Resolve { how, .. } => self.resolve(&facts, &world, how).await,
             Command::Replan { .. } => self.replan(&facts).await,
-            Command::Unlock { .. } => refused("unlock names a host, not a request"),
+            Command::Undo { .. } => self.undo(&facts, &world).await,
+            Command::Unlock { .. } | Command::Submit { .. } | Command::Amend { .. } | Command::Answer { .. } => {
+                refused("it names no request that is here")
+            }
         }
     }
 

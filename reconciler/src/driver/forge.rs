@@ -14,7 +14,9 @@ use chiffon_schemas::{Name, Oid};
 use chiffon_store::Change;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::comments::Comment;
 use super::view::{self, View};
+use super::writing::{Write, Written};
 use super::{Driver, Error, blocking};
 
 /// Something to be done on the forge.
@@ -54,6 +56,13 @@ pub enum ForgeJob {
         /// How it is to look.
         view: Box<View>,
     },
+    /// Write a file of `main` as a person wants it.
+    Write {
+        /// The command that asks for it.
+        command: i64,
+        /// The file.
+        write: Box<Write>,
+    },
     /// Say how a request's pull request stands.
     Ask {
         /// The request.
@@ -70,6 +79,7 @@ impl ForgeJob {
     pub fn about(&self) -> String {
         match self {
             Self::Audit { .. } => "chiffon/audit".to_owned(),
+            Self::Write { write, .. } => write.path.to_string(),
             Self::Branch { name, .. }
             | Self::Propose { name, .. }
             | Self::Show { name, .. }
@@ -101,6 +111,20 @@ pub enum ForgeNews {
         /// Whether we made it show that plan ourselves, or know it otherwise.
         certain: bool,
     },
+    /// A file of `main` was written, or why it can't be.
+    Written {
+        /// The command that asked for it.
+        command: i64,
+        /// Where, or why not.
+        outcome: Result<Written, String>,
+    },
+    /// Somebody asks for something in a comment.
+    Comment {
+        /// The request.
+        name: Name,
+        /// The comment.
+        comment: Comment,
+    },
     /// Nothing can be had of it now, or a job can't be done, and why; or it works again.
     Trouble {
         /// What it is about; empty for the forge as a whole.
@@ -121,6 +145,8 @@ pub(super) struct ForgeSide {
     fetched: bool,
     /// What is wrong, by what it is about.
     troubles: BTreeMap<String, String>,
+    /// What came of files that were to be written, by the command that asked for it.
+    pub written: BTreeMap<i64, Result<Written, String>>,
     /// The audit branch there, when it was last found to be ours.
     audit_checked: Option<Oid>,
 }
@@ -133,12 +159,13 @@ impl ForgeSide {
             under_way: BTreeSet::new(),
             fetched: false,
             troubles: BTreeMap::new(),
+            written: BTreeMap::new(),
             audit_checked: None,
         }
     }
 
     /// Asks for something, once for as long as it is under way.
-    fn ask(&mut self, job: ForgeJob) {
+    pub fn ask(&mut self, job: ForgeJob) {
         if self.under_way.insert(job.clone()) && self.jobs.send(job).is_err() {
             tracing::debug!("the forge's worker has ended");
         }
@@ -177,6 +204,8 @@ impl Driver {
                 Some(why) => drop(forge.troubles.insert(about, why)),
                 None => drop(forge.troubles.remove(&about)),
             },
+            ForgeNews::Written { command, outcome } => drop(forge.written.insert(command, outcome)),
+            ForgeNews::Comment { name, comment } => return self.comment_heard(&name, comment).await,
             ForgeNews::Pull { name, pull, certain } => return self.pull_seen(&name, *pull, certain).await,
         }
         Ok(true)

@@ -9,6 +9,7 @@ mod act;
 mod agents;
 mod audit;
 pub(crate) mod commands;
+mod comments;
 mod error;
 mod forge;
 mod ingest;
@@ -19,12 +20,16 @@ mod planning;
 mod relay;
 mod reports;
 mod results;
+mod undo;
 mod view;
+mod writing;
 
+pub use comments::Comment;
 pub use error::Error;
 pub use forge::{ForgeJob, ForgeNews};
 pub use ingest::Fetched;
 pub use view::{STICKY, View};
+pub use writing::{Person, Write, Written};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::AtomicBool;

@@ -9,7 +9,7 @@ use chiffon_core::{Approval, Verdict, gate};
 use chiffon_forge::Proposal;
 use chiffon_planner::{Answer, Input, Planned};
 use chiffon_schemas::crash::crash_point;
-use chiffon_schemas::{Evidence, Oid, Plan, Request, RequestRef, Tools};
+use chiffon_schemas::{Evidence, Oid, Plan, PlannedBy, PlannerKind, Request, RequestRef, Tools};
 use chiffon_store::Change;
 
 use super::{Driver, Error, blocking, pages};
@@ -33,6 +33,10 @@ impl Driver {
             Ok(catalogue) => catalogue,
             Err(reason) => return self.block(facts, world, Blocked::Infra { reason }).await,
         };
+        if let Some(undone) = super::undo::undone_by_last(facts) {
+            let undone = undone.clone();
+            return self.offer_undo(facts, world, &catalogue, &request, &undone).await;
+        }
         let input = self.input(facts, world, &request, &catalogue, oid);
         match blocking(|| chiffon_planner::plan(&input)) {
             Answer::Plan(planned) => {
@@ -53,7 +57,7 @@ impl Driver {
         }
     }
 
-    fn input<'a>(
+    pub(super) fn input<'a>(
         &self,
         facts: &'a RequestFacts,
         world: &World,
@@ -100,7 +104,13 @@ impl Driver {
             Err(_) => return Ok(false),
         };
         let input = self.input(facts, world, &request, &catalogue, oid);
-        match blocking(|| chiffon_planner::plan_from_steps(&input, plan.spec.steps)) {
+        let by = PlannedBy {
+            kind: PlannerKind::Person,
+            reason: "a person edited the steps on the plan branch".to_owned(),
+            cost_microusd: 0,
+            undoes: None,
+        };
+        match blocking(|| chiffon_planner::plan_from_steps(&input, plan.spec.steps, by, None)) {
             Ok(planned) => {
                 let denied = |reasons: Vec<String>| refused(format!("denied: {}", reasons.join("; ")));
                 self.offer(facts, world, &catalogue, planned, denied).await
@@ -109,7 +119,7 @@ impl Driver {
         }
     }
 
-    async fn offer(
+    pub(super) async fn offer(
         &mut self,
         facts: &RequestFacts,
         world: &World,
@@ -141,7 +151,7 @@ impl Driver {
         Ok(true)
     }
 
-    async fn block(&mut self, facts: &RequestFacts, world: &World, reason: Blocked) -> Result<bool, Error> {
+    pub(super) async fn block(&mut self, facts: &RequestFacts, world: &World, reason: Blocked) -> Result<bool, Error> {
         let Some(oid) = facts.file.oid() else { return Ok(false) };
         let unplanned = Unplanned { request: oid.clone(), infra: world.infra.clone(), reason, at: world.now };
         // The same answer as before is no news; only what it was answered against moves on.
@@ -162,11 +172,7 @@ impl Driver {
 
     /// What a reviewer sees of an offer.
     pub(super) async fn proposal(&mut self, facts: &RequestFacts, offer: &Offer) -> Result<Proposal, Error> {
-        let evidence = match self.evidence.get(&offer.plan_oid) {
-            Some(known) => Some(known.clone()),
-            None => self.evidence_of(offer),
-        };
-        let evidence = match evidence {
+        let evidence = match self.evidence_for(offer) {
             Some(evidence) => Some(self.with_forecast(evidence, &offer.plan).await?),
             None => None,
         };
@@ -185,6 +191,14 @@ impl Driver {
             on_top_of: facts.plan_branch.as_ref().filter(|_| offer.by_person()).map(|branch| branch.tip.clone()),
             time: offer.at,
         })
+    }
+
+    /// What is foreseen of an offer; worked out again after a restart.
+    pub(super) fn evidence_for(&mut self, offer: &Offer) -> Option<Evidence> {
+        match self.evidence.get(&offer.plan_oid) {
+            Some(known) => Some(known.clone()),
+            None => self.evidence_of(offer),
+        }
     }
 
     /// Evidence worked out again after a restart.
@@ -216,7 +230,7 @@ impl Driver {
         chiffon_schemas::read_plan(path.as_str(), &bytes).map_err(|found| in_words(&found))
     }
 
-    fn current_catalogue(&mut self, world: &World) -> Result<Arc<Catalogue>, String> {
+    pub(super) fn current_catalogue(&mut self, world: &World) -> Result<Arc<Catalogue>, String> {
         match (&self.infra_error, &world.infra) {
             (Some(reason), _) => Err(reason.clone()),
             (None, None) => Err("it has no commit yet".to_owned()),

@@ -20,8 +20,9 @@ const MAX_TITLE: usize = 72;
 /// The longest text from outside in a comment, in characters.
 const MAX_TEXT: usize = 2_000;
 
-/// What marks the sticky comment, so that it is found and edited.
-pub const STICKY: &str = "<!-- chiffon:run -->";
+/// How the sticky comment begins, so that it is found and edited; then comes the newest comment that was heard, so that who
+/// forgot everything else does not hear it again.
+pub const STICKY: &str = "<!-- chiffon:run heard=";
 
 /// How a pull request is to look.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -248,7 +249,7 @@ fn progress(run: &Run) -> String {
 
 /// The sticky comment: where it stands, step by step, and what was answered last.
 fn sticky(facts: &RequestFacts, pull: &Pull, run: Option<&Run>, state: &State) -> String {
-    let mut text = format!("{STICKY}\n**{}**", state.word());
+    let mut text = format!("{STICKY}{} -->\n**{}**", pull.heard, state.word());
     if let Some(run) = run {
         text.push_str(&format!(" · {}", progress(run)));
     }

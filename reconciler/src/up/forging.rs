@@ -180,7 +180,7 @@ impl Forging {
         let due = match &job {
             ForgeJob::Ask { number, .. } => self.posted.may_ask(*number, now, AGAIN),
             ForgeJob::Show { number, .. } => self.posted.may_show(*number, now, AGAIN),
-            ForgeJob::Audit { .. } | ForgeJob::Branch { .. } | ForgeJob::Propose { .. } => now,
+            ForgeJob::Audit { .. } | ForgeJob::Branch { .. } | ForgeJob::Propose { .. } | ForgeJob::Write { .. } => now,
         };
         for useless in self.queue.push(job, due) {
             self.say(ForgeNews::Done(useless));

@@ -41,6 +41,7 @@ pub fn plan() -> Plan {
                 kind: PlannerKind::Catalogue,
                 reason: "one clear match: yes".to_owned(),
                 cost_microusd: 0,
+                undoes: None,
             },
             infra: InfraRef {
                 repository: Name::parse("homelab-infra").unwrap(),

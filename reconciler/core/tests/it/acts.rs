@@ -71,7 +71,7 @@ impl Model {
         let open = facts.offers.iter_mut().find(|offer| offer.is_open());
         match (open, by) {
             (Some(open), PlannerKind::Person) => open.state = OfferState::Replaced,
-            (Some(_), PlannerKind::Catalogue) => panic!("{name}: two offers would be open"),
+            (Some(_), PlannerKind::Catalogue | PlannerKind::Undo) => panic!("{name}: two offers would be open"),
             (None, _) => {}
         }
         let mut plan = plan_of(steps, &catalogue());

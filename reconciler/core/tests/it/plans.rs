@@ -170,7 +170,12 @@ pub fn plan_of(steps: Vec<Step>, catalogue: &Catalogue) -> Plan {
         },
         spec: PlanSpec {
             summary: "Deploy Kuma".to_owned(),
-            planner: PlannedBy { kind: PlannerKind::Catalogue, reason: "one match".to_owned(), cost_microusd: 0 },
+            planner: PlannedBy {
+                kind: PlannerKind::Catalogue,
+                reason: "one match".to_owned(),
+                cost_microusd: 0,
+                undoes: None,
+            },
             infra: catalogue.infra.clone(),
             tools: Tools { ansible_core: "2.19".to_owned() },
             mode: Mode::Apply,

@@ -138,6 +138,10 @@ fn titled(edit: &Edit) -> String {
 
 #[async_trait]
 impl Forge for Gitea {
+    fn address(&self, login: &str) -> String {
+        format!("{login}@noreply.{}", self.http.host())
+    }
+
     async fn identity(&self) -> Result<Identity, Trouble> {
         const WHO: (&str, &str) = ("say who the token is of", USER);
         let get = |path, (what, needs): (&'static str, &'static str)| Ask {

@@ -157,6 +157,10 @@ fn fitting(body: &str) -> String {
 
 #[async_trait]
 impl Forge for GitHub {
+    fn address(&self, login: &str) -> String {
+        format!("{login}@users.noreply.github.com")
+    }
+
     async fn identity(&self) -> Result<Identity, Trouble> {
         const ABOUT: (&str, &str) = ("say who the token is of", METADATA);
         let ask = Ask { method: Method::GET, path: &["user"], query: &[], body: None, what: ABOUT.0, needs: ABOUT.1 };

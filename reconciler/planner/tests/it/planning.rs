@@ -1,5 +1,5 @@
 use chiffon_planner::{About, Answer, Question, plan_from_steps};
-use chiffon_schemas::{Host, Json, Request, Step};
+use chiffon_schemas::{Host, Json, PlannedBy, PlannerKind, Request, Step};
 use proptest::prelude::*;
 
 use crate::golden::homelab;
@@ -132,12 +132,15 @@ fn steps_that_a_person_wrote_keep_and_everything_else_is_worked_out_again() {
     };
     let mut edited = planned.plan.spec.steps.clone();
     edited[0].timeout_secs = 77;
-    let again = plan_from_steps(&input, edited.clone()).unwrap();
+    let by = || PlannedBy { kind: PlannerKind::Person, reason: "edited".to_owned(), cost_microusd: 0, undoes: None };
+    let again = plan_from_steps(&input, edited.clone(), by(), None).unwrap();
+    let named = plan_from_steps(&input, edited.clone(), by(), Some("In my words".to_owned())).unwrap();
+    assert_eq!(named.plan.spec.summary, "In my words");
     assert_eq!(again.plan.spec.steps, edited);
-    assert_eq!(again.plan.spec.planner.kind, chiffon_schemas::PlannerKind::Person);
+    assert_eq!(again.plan.spec.planner.kind, PlannerKind::Person);
     assert_eq!(again.plan.spec.reads, planned.plan.spec.reads);
     edited[0].playbook = crate::path("playbooks/nowhere.yml");
-    assert!(plan_from_steps(&input, edited).unwrap_err().contains("not in the catalogue"));
+    assert!(plan_from_steps(&input, edited, by(), None).unwrap_err().contains("not in the catalogue"));
 }
 
 /// Every atom of a plan is in the catalogue (A1): whatever the sentence.

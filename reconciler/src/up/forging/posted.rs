@@ -38,6 +38,8 @@ pub(super) struct OfPull {
 pub(super) struct Ours {
     /// The sticky one, and what it says.
     pub sticky: Option<(u64, String)>,
+    /// The newest comment that it says was heard.
+    pub heard: u64,
     /// First lines of the others.
     pub marks: BTreeSet<String>,
 }

@@ -3,13 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chiffon_core::facts::{Pull, PullState};
-use chiffon_forge::{Permission, ReviewVerdict};
+use chiffon_forge::{Edit, NewPull, Permission, ReviewVerdict};
 use chiffon_requests::{RefName, Upstream};
 use chiffon_schemas::{Name, Oid};
 
 use super::posted::Ours;
 use super::{Forging, NotDone, PLAN_BRANCHES};
-use crate::driver::{ForgeJob, ForgeNews, STICKY, View};
+use crate::driver::{Comment, ForgeJob, ForgeNews, Person, STICKY, View, Write, Written};
+
+/// A lost race for `main` is tried again this often.
+const TRIES: usize = 5;
 
 impl Forging {
     /// Runs git beside everything else.
@@ -49,6 +52,11 @@ impl Forging {
                 self.tell(name, Some(plan), pull).await
             }
             ForgeJob::Show { number, view, .. } => self.show(number, &view).await,
+            ForgeJob::Write { command, write } => {
+                let outcome = self.write(&write).await?;
+                self.say(ForgeNews::Written { command, outcome });
+                Ok(())
+            }
             ForgeJob::Ask { name, number, plan } => {
                 let pull = match number {
                     Some(number) => self.forge.pull(number).await?,
@@ -60,6 +68,36 @@ impl Forging {
                 }
             }
         }
+    }
+
+    /// Writes a file of `main`, or opens a pull request with it where `main` is protected.
+    async fn write(&self, write: &Write) -> Result<Result<Written, String>, NotDone> {
+        for _ in 0..TRIES {
+            let wanted = write.clone();
+            let pushed = self.git(move |upstream| push_write(upstream, &wanted)).await?;
+            match pushed {
+                Pushed::Main => return Ok(Ok(Written::Main)),
+                Pushed::Otherwise(why) => return Ok(Err(why)),
+                Pushed::Moved => {}
+                Pushed::Refused(commit) => return self.propose_write(write, commit).await.map(Ok),
+            }
+        }
+        Ok(Err(format!("main moved {TRIES} times in a row; try again")))
+    }
+
+    async fn propose_write(&self, write: &Write, commit: Oid) -> Result<Written, NotDone> {
+        let branch = write.branch.clone();
+        self.git(move |upstream| upstream.move_request_branch(&branch, &commit)).await?;
+        let title = write.message.lines().next().unwrap_or("request").to_owned();
+        let body = format!(
+            "{} asks for this through Chiffon. Merging it makes it a request; a plan follows, and runs nothing until it is \
+             merged as well.\n",
+            chiffon_planner::inert(&write.by.name, 100)
+        );
+        let edit = Edit { title, body, draft: false };
+        let new = NewPull { head: write.branch.clone(), base: crate::forge::BASE.to_owned(), edit };
+        let pull = self.forge.open(&new).await?;
+        Ok(Written::Pull { number: pull.number, url: pull.url })
     }
 
     async fn push_audit(&self, commit: Oid) -> Result<(), NotDone> {
@@ -74,9 +112,43 @@ impl Forging {
         .await
     }
 
-    /// Says how a pull request stands.
+    /// Says how a pull request stands, and what is asked for in its comments since the last time.
     pub(super) async fn tell_all(&mut self, name: Name, pull: chiffon_forge::Pull) -> Result<(), NotDone> {
-        self.tell(name, None, pull).await
+        let number = pull.number;
+        self.tell(name.clone(), None, pull).await?;
+        self.listen(&name, number).await
+    }
+
+    /// Says what is asked for in comments. Those of ours are what we said; those of strangers ask for nothing that costs
+    /// more than a look at who they are.
+    async fn listen(&mut self, name: &Name, number: u64) -> Result<(), NotDone> {
+        let since = self.posted.of(number).comments_since;
+        let comments = self.forge.comments(number, since).await?;
+        if since.is_none() {
+            let ours = self.ours_of(&comments);
+            self.posted.of(number).ours = Some(ours);
+        }
+        let heard = self.posted.of(number).ours.as_ref().map_or(0, |ours| ours.heard);
+        let latest = comments.iter().map(|comment| comment.updated).max();
+        for comment in comments.into_iter().filter(|comment| comment.id > heard) {
+            if chiffon_core::commands(&comment.body).is_empty() || self.is_bot(&comment.author) {
+                continue;
+            }
+            let comment = Comment {
+                id: comment.id,
+                number,
+                may_write: self.may_write(&comment.author).await?,
+                by: Person { email: self.forge.address(&comment.author), name: comment.author },
+                body: comment.body,
+            };
+            self.say(ForgeNews::Comment { name: name.clone(), comment });
+        }
+        self.posted.of(number).comments_since = latest.max(since);
+        Ok(())
+    }
+
+    fn is_bot(&self, login: &str) -> bool {
+        self.bot.as_ref().is_some_and(|bot| login.eq_ignore_ascii_case(bot))
     }
 
     /// Says how a pull request stands that shows `plan`, or what its body says; of a merged one also who stands behind it.
@@ -233,18 +305,56 @@ impl Forging {
 
     /// The comments of ours that a pull request has, by their first lines.
     async fn ours(&self, number: u64) -> Result<Ours, NotDone> {
+        Ok(self.ours_of(&self.forge.comments(number, None).await?))
+    }
+
+    fn ours_of(&self, comments: &[chiffon_forge::Comment]) -> Ours {
         let mut found = Ours::default();
-        for comment in self.forge.comments(number, None).await? {
-            if !self.bot.as_ref().is_some_and(|bot| comment.author.eq_ignore_ascii_case(bot)) {
-                continue;
-            }
-            match comment.body.lines().next().map(str::trim_end) {
-                Some(STICKY) => found.sticky = Some((comment.id, comment.body)),
-                Some(mark) => drop(found.marks.insert(mark.to_owned())),
-                None => {}
+        for comment in comments.iter().filter(|comment| self.is_bot(&comment.author)) {
+            let Some(mark) = comment.body.lines().next().map(str::trim_end) else { continue };
+            match mark.strip_prefix(STICKY) {
+                Some(rest) => {
+                    found.heard = rest.split(' ').next().and_then(|heard| heard.parse().ok()).unwrap_or(0);
+                    found.sticky = Some((comment.id, comment.body.clone()));
+                }
+                None => drop(found.marks.insert(mark.to_owned())),
             }
         }
-        Ok(found)
+        found
+    }
+}
+
+/// What came of a push to `main`.
+enum Pushed {
+    Main,
+    /// Somebody else was faster.
+    Moved,
+    /// The forge takes no pushes to `main`; the commit that it did not take.
+    Refused(Oid),
+    /// It can't be done.
+    Otherwise(String),
+}
+
+fn push_write(upstream: &Upstream, write: &Write) -> Result<Pushed, chiffon_requests::Error> {
+    upstream.fetch()?;
+    let repo = upstream.open()?;
+    let main = RefName::branch(crate::forge::BASE)?;
+    let Some(tip) = repo.reference(&main)? else {
+        return Ok(Pushed::Otherwise("the requests repository has no branch main yet".to_owned()));
+    };
+    let there = repo.blob_at(&tip, &write.path)?.map(|entry| entry.oid);
+    if there != write.seen {
+        return Ok(Pushed::Otherwise(format!("{} changed in the meantime; look again", write.path)));
+    }
+    let made = repo.prepare(&write.edit(main.clone(), &tip))?;
+    if !made.changed {
+        return Ok(Pushed::Main);
+    }
+    match upstream.push_main(&made.commit, &tip) {
+        Ok(()) => Ok(Pushed::Main),
+        Err(error) if error.is_stale() => Ok(Pushed::Moved),
+        Err(error) if error.is_refused_push() => Ok(Pushed::Refused(made.commit)),
+        Err(error) => Err(error),
     }
 }
 

@@ -87,7 +87,12 @@ pub fn plan(request: &Name, revision: u32) -> Plan {
         },
         spec: PlanSpec {
             summary: "Sets up Uptime Kuma — „schnell“, with 'quotes', %s and \\".to_owned(),
-            planner: PlannedBy { kind: PlannerKind::Catalogue, reason: "one fits".to_owned(), cost_microusd: 17 },
+            planner: PlannedBy {
+                kind: PlannerKind::Catalogue,
+                reason: "one fits".to_owned(),
+                cost_microusd: 17,
+                undoes: None,
+            },
             infra: InfraRef { repository: name("infra"), commit: oid(2), tree: oid(3), inventory: path("hosts.yml") },
             tools: Tools { ansible_core: "2.19".to_owned() },
             mode: Mode::Apply,
