@@ -85,6 +85,8 @@ pub enum Command {
     Audit(Audit),
     /// List messages of the bus that nobody could use
     Parked(Parked),
+    /// Make a token by which a person asks over HTTP
+    Token(Token),
     /// Make a place for Chiffon on a RabbitMQ broker
     Broker(Broker),
     /// Invite agents to the broker, list them, and send them away
@@ -133,6 +135,16 @@ pub struct Parked {
     /// Forget them, once they were shown
     #[arg(long)]
     pub forget: bool,
+}
+
+/// `chiffon token`.
+#[derive(Debug, Args)]
+pub struct Token {
+    /// The person's name, as commits are to have it
+    pub name: String,
+    /// The person's address, as commits are to have it
+    #[arg(long, value_name = "ADDRESS")]
+    pub email: String,
 }
 
 /// `chiffon request`.

@@ -83,19 +83,31 @@ fn new_ulid() -> String {
     ulid(last.0, last.1)
 }
 
-/// 80 random bits from the kernel.
+/// 80 random bits.
 fn random() -> u128 {
     let mut bytes = [0_u8; 16];
+    bytes[..10].copy_from_slice(&random_bytes::<10>());
+    u128::from_le_bytes(bytes)
+}
+
+/// Random bytes from the kernel.
+fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0_u8; N];
     let mut filled = 0;
-    while filled < 10 {
-        match rustix::rand::getrandom(&mut bytes[filled..10], rustix::rand::GetRandomFlags::empty()) {
+    while filled < N {
+        match rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()) {
             Ok(count) => filled += count,
             Err(rustix::io::Errno::INTR) => {}
             // No kernel that runs this lacks getrandom(2); ids must never repeat in silence.
             Err(error) => panic!("the kernel gives no random bytes: {error}"),
         }
     }
-    u128::from_le_bytes(bytes)
+    bytes
+}
+
+/// A new secret that nobody guesses: 256 random bits in hexadecimal.
+pub fn secret() -> String {
+    random_bytes::<32>().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A new event's id.

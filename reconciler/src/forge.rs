@@ -83,6 +83,7 @@ mod tests {
             repository: "ops/requests".to_owned(),
             git_url: None,
             token_file: "forge-token".into(),
+            webhook_secret_file: None,
             ca_file: None,
             insecure_tls: false,
         }

@@ -183,7 +183,7 @@ impl Work<'_> {
         let (forge, upstream) = crate::forge::open(self.home, config, self.environment, spec, &stop)?;
         tokio::task::block_in_place(|| upstream.open()).context("making the copy of the requests repository")?;
         let every = Duration::from_secs(u64::from(config.spec.poll_secs));
-        Ok(Some(Worker::start(forge, upstream, every, stop)))
+        Ok(Some(Worker::start(forge, upstream, every, Arc::clone(&self.watched.knock), stop)))
     }
 
     /// Opens the store; while a server can't be reached it is tried again, ever more seldom, and each new reason is said

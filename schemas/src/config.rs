@@ -203,6 +203,9 @@ pub struct ForgeSpec {
     pub git_url: Option<String>,
     /// A file that holds the token of an account of Chiffon's own; relative to this file.
     pub token_file: PathBuf,
+    /// A file with the secret that webhooks are signed with; without it none are taken, and polling is all there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook_secret_file: Option<PathBuf>,
     /// A file with the certificate of the authority that the forge's is signed by; the system's count in any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
@@ -267,9 +270,47 @@ pub struct WebSpec {
     /// How others reach it, like `https://chiffon.lan:7440`, where that is not `listen`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// Names by which others reach it beside the one in `url`; `localhost` and addresses need none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
     /// The certificate that it shows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSpec>,
+    /// Who may ask for something over HTTP: `chiffon token` makes an entry.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tokens: Vec<TokenSpec>,
+}
+
+/// A token by which a person asks over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TokenSpec {
+    /// The person's name, as commits have it.
+    pub name: String,
+    /// The person's address, as commits have it.
+    pub email: String,
+    /// The token's SHA-256 in lower-case hexadecimal; the token itself is written nowhere.
+    #[schemars(regex(pattern = "^[0-9a-f]{64}$"))]
+    pub sha256: String,
+    /// What it may be used for.
+    pub scopes: Vec<Scope>,
+}
+
+/// What a token may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// `POST /api/v1/chat`: requests, answers, changes, and how they stand.
+    Chat,
+}
+
+impl Scope {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+        }
+    }
 }
 
 /// Where spans of runs go: a collector of OpenTelemetry.

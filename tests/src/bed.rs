@@ -127,23 +127,33 @@ impl Bed {
     }
 
     /// Moves the requests repository to a forge: the home gets a copy of it from now on, and the person's clone is of the
-    /// forge's. `token` is of the account that Chiffon speaks as.
+    /// forge's. `token` is of the account that Chiffon speaks as. The forge is looked at every second.
     pub fn live_on(&self, forge: &crate::forge::TestForge, token: &str) {
+        self.live_on_polling(forge, token, 1, "");
+    }
+
+    /// As [`Bed::live_on`], looked at as often as that, with these lines more under `forge`.
+    pub fn live_on_polling(&self, forge: &crate::forge::TestForge, token: &str, poll_secs: u32, lines: &str) {
         let bare = forge.bare().to_str().unwrap();
         self.git(&["push", "--quiet", bare, "HEAD:main"]);
         self.git(&["remote", "set-url", "origin", bare]);
         fs::remove_dir_all(self.requests()).unwrap();
-        let secret = self.home().join("forge-token");
-        fs::write(&secret, token).unwrap();
-        fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        self.secret("forge-token", token);
         let kind = match forge.dialect() {
             crate::forge::Dialect::Gitea => "forgejo",
             crate::forge::Dialect::GitHub => "github",
         };
         self.configure(&format!(
-            "  poll_secs: 1\n  forge:\n    kind: {kind}\n    url: {}\n    repository: ops/requests\n    git_url: {bare}\n    token_file: forge-token\n",
+            "  poll_secs: {poll_secs}\n  forge:\n    kind: {kind}\n    url: {}\n    repository: ops/requests\n    git_url: {bare}\n    token_file: forge-token\n{lines}",
             forge.url()
         ));
+    }
+
+    /// A secret in a file of the home that nobody else reads.
+    pub fn secret(&self, file: &str, secret: &str) {
+        let path = self.home().join(file);
+        fs::write(&path, secret).unwrap();
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     }
 
     fn start(&self, infra: &Path, more: &[&str]) {

@@ -12,6 +12,7 @@ mod cast;
 mod collector;
 pub mod crash;
 pub mod forge;
+pub mod http;
 mod infra;
 mod postgres;
 mod service;

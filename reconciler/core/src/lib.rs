@@ -4,6 +4,7 @@
 
 mod approval;
 pub mod catalogue;
+mod command;
 mod comment;
 mod decide;
 pub mod facts;
@@ -13,6 +14,7 @@ pub mod risk;
 mod state;
 
 pub use approval::{ApprovalPolicy, ApprovalRule, Expected, Merge, NotApproved, approval};
+pub use command::{Command, CommandAnswer, CommentRef, Person, Resolution, answers_to};
 pub use comment::{CommentCommand, NoCommand, commands};
 pub use decide::{
     Action, Decision, Freshness, after_resolving, decide, last_was_edited_by_person, not_as_planned, retry_refused,

@@ -1,7 +1,5 @@
 //! `chiffon answer`: shows the questions of a blocked request, or writes answers into its file.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context, Result, bail};
 use chiffon_core::State;
 use chiffon_core::facts::{Blocked, Question};
@@ -29,7 +27,7 @@ pub async fn run(args: &cli::Answer, desk: &Desk, output: &Output) -> Result<Exi
         output.result(&value, || questions_in_words(questions).join("\n"));
         return Ok(Exit::Attention);
     }
-    let answers = parse(&args.answers, questions)?;
+    let answers = chiffon_core::answers_to(&args.answers, questions).map_err(anyhow::Error::msg)?;
     let path = facts.path.clone();
     let commit = person::push(desk, |tip| {
         let entry = desk.requests.blob_at(tip, &path)?.with_context(|| format!("{path} is gone"))?;
@@ -70,32 +68,4 @@ pub fn questions_in_words(questions: &[Question]) -> Vec<String> {
         }
     }
     lines
-}
-
-/// `ID=VALUE`s, or a lone value where there is one question.
-fn parse(texts: &[String], questions: &[Question]) -> Result<BTreeMap<String, String>> {
-    let mut answers = BTreeMap::new();
-    for text in texts {
-        let (id, value) = match (text.split_once('='), questions) {
-            (Some((id, value)), _) => (id, value),
-            (None, [only]) => (only.id.as_str(), text.as_str()),
-            (None, _) => bail!("`{text}`: write ID=VALUE, since there are several questions"),
-        };
-        let Some(question) = questions.iter().find(|question| question.id == id) else {
-            let ids: Vec<&str> = questions.iter().map(|question| question.id.as_str()).collect();
-            match chiffon_schemas::nearest(id, ids.iter().copied()) {
-                Some(near) => bail!("there is no question `{id}`: did you mean `{near}`?"),
-                None => bail!("there is no question `{id}`; there are {}", ids.join(", ")),
-            }
-        };
-        let choices: Vec<&str> = question.choices.iter().map(|(value, _)| value.as_str()).collect();
-        if !choices.is_empty() && !choices.contains(&value) {
-            match chiffon_schemas::nearest(value, choices.iter().copied()) {
-                Some(near) => bail!("`{value}` is no answer to {id}: did you mean `{near}`?"),
-                None => bail!("`{value}` is no answer to {id}; choose from {}", choices.join(", ")),
-            }
-        }
-        answers.insert(id.to_owned(), value.to_owned());
-    }
-    Ok(answers)
 }

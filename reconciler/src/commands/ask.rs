@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use chiffon_core::{Command, CommandAnswer};
 use serde_json::json;
 
 use super::{Desk, Exit};
-use crate::driver::commands::{Command, CommandAnswer};
 use crate::output::Output;
 
 /// The longest that a command waits for a running reconciler.

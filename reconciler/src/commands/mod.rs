@@ -18,6 +18,7 @@ mod plan;
 pub(crate) mod request;
 mod status;
 pub(crate) mod times;
+mod token;
 mod validate;
 
 use std::sync::Arc;
@@ -30,10 +31,10 @@ use chiffon_store::{RepositoryId, Store};
 
 use crate::cli::{Cli, Command};
 use crate::config::{self, Config};
-use crate::driver::commands::{Command as Asked, Resolution};
 use crate::environment::Environment;
 use crate::home::Home;
 use crate::output::Output;
+use chiffon_core::{Command as Asked, Resolution};
 
 /// How a command ended, as its exit status says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,12 +76,13 @@ async fn run(cli: Cli, environment: Environment, output: &Output) -> Result<Exit
     match cli.command {
         Command::Init(args) => return init::run(&args, &environment, output),
         Command::Hook(args) => return hook::run(&args.which, &environment, output),
+        Command::Token(args) => return token::run(&args, output),
         Command::Validate(args) => return validate::run(&args, &environment, cli.dir.as_deref(), output),
         _ => {}
     }
     let home = Home::find(cli.dir.as_deref(), &environment)?;
     match cli.command {
-        Command::Init(_) | Command::Hook(_) | Command::Validate(_) => bail!("handled above"),
+        Command::Init(_) | Command::Hook(_) | Command::Token(_) | Command::Validate(_) => bail!("handled above"),
         Command::Up(args) => {
             let options = crate::up::Options { once: args.once, quiet: args.quiet };
             crate::up::up(home, environment, output, &options).await
@@ -146,6 +148,7 @@ async fn with_store(command: Command, context: &Desk, output: &Output) -> Result
         Command::Init(_)
         | Command::Hook(_)
         | Command::Validate(_)
+        | Command::Token(_)
         | Command::Up(_)
         | Command::Doctor
         | Command::Broker(_) => bail!("this command needs no store"),

@@ -1,11 +1,11 @@
 //! `chiffon plan`: a plan as its reviewer sees it.
 
 use anyhow::{Context, Result, bail};
+use chiffon_core::Command;
 use serde_json::json;
 
 use super::{Desk, Exit, ask};
 use crate::cli;
-use crate::driver::commands::Command;
 use crate::driver::pages;
 use crate::output::{Output, printable};
 

@@ -1,13 +1,11 @@
 //! Commands in comments of a plan's pull request: carried out once, answered in the sticky comment, and recorded.
 
 use chiffon_core::facts::{Answer, Pull, RequestFacts};
-use chiffon_core::{CommentCommand, NoCommand};
+use chiffon_core::{Command, CommandAnswer, CommentCommand, CommentRef, NoCommand, Person};
 use chiffon_schemas::{Name, Timestamp};
 use chiffon_store::Change;
 use serde_json::json;
 
-use super::commands::{Command, CommandAnswer};
-use super::writing::Person;
 use super::{Driver, Error};
 use crate::commands::times;
 use crate::environment;
@@ -29,6 +27,12 @@ pub struct Comment {
     pub may_write: bool,
     /// What it says.
     pub body: String,
+}
+
+impl Comment {
+    fn as_ref(&self) -> CommentRef {
+        CommentRef { pull: self.number, id: self.id, body: self.body.clone() }
+    }
 }
 
 impl Driver {
@@ -85,7 +89,7 @@ impl Driver {
         };
         match command {
             CommentCommand::Replan { change } if !change.is_empty() => {
-                let amend = Command::Amend { name, change, by: comment.by.clone(), comment: Some(comment.into()) };
+                let amend = Command::Amend { name, change, by: comment.by.clone(), comment: Some(comment.as_ref()) };
                 self.store.command(self.repository, &amend.to_json(), environment::now()).await?;
                 Ok(CommandAnswer::yes("the change goes into the request's file; a new plan follows"))
             }

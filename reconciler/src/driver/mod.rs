@@ -8,7 +8,7 @@
 mod act;
 mod agents;
 mod audit;
-pub(crate) mod commands;
+mod commands;
 mod comments;
 mod error;
 mod forge;
@@ -29,7 +29,7 @@ pub use error::Error;
 pub use forge::{ForgeJob, ForgeNews};
 pub use ingest::Fetched;
 pub use view::{STICKY, View};
-pub use writing::{Person, Write, Written};
+pub use writing::{Write, Written};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::AtomicBool;
@@ -441,6 +441,11 @@ impl Driver {
     pub(crate) fn main(&self) -> RefName {
         RefName::branch("main").expect("a constant branch name")
     }
+}
+
+/// Why a request is in a state, and what a person would do next.
+pub fn words(state: &State, facts: &RequestFacts) -> (String, String) {
+    (pages::why(state, facts), pages::next(state, facts))
 }
 
 /// The hosts of a run that waits for nothing but its agent's claim.

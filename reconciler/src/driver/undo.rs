@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use chiffon_core::CommandAnswer;
 use chiffon_core::catalogue::Catalogue;
 use chiffon_core::facts::{Blocked, OfferState, RequestFacts, RequestFile, Run, World};
 use chiffon_schemas::{AgentKind, Host, Name, Oid, PlannedBy, PlannerKind, Request, Step, Undo};
 
-use super::commands::CommandAnswer;
 use super::{Driver, Error, blocking};
 
 /// Seconds that taking something back may take.

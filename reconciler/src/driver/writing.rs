@@ -3,23 +3,12 @@
 //!
 //! Without a forge it is a commit of ours. On a forge it is pushed, and where `main` is protected, it becomes a pull request.
 
+use chiffon_core::{Command, CommandAnswer, Person};
 use chiffon_requests::{Edit, Expect, Signature};
 use chiffon_schemas::{Name, Oid, RepoPath, Request};
-use serde::{Deserialize, Serialize};
 
-use super::commands::{Command, CommandAnswer};
 use super::{Comment, Driver, Error, ForgeJob, blocking};
 use crate::environment;
-
-/// Who asks.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Person {
-    /// The name, as commits have it.
-    pub name: String,
-    /// The address, as commits have it.
-    pub email: String,
-}
 
 /// One file of `main` that is to be as a person wants it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -124,7 +113,14 @@ impl Driver {
         };
         let Some(outcome) = outcome else { return Ok(None) };
         let answer = match outcome {
-            Ok(written) => CommandAnswer { request: Some(name.clone()), ..CommandAnswer::yes(written.in_words(&path)) },
+            Ok(written) => {
+                let pull = match &written {
+                    Written::Main => None,
+                    Written::Pull { number, url } => Some((*number, url.clone())),
+                };
+                let answer = CommandAnswer::yes(written.in_words(&path));
+                CommandAnswer { request: Some(name.clone()), pull, ..answer }
+            }
             Err(why) => CommandAnswer { request: Some(name.clone()), ..CommandAnswer::no(why) },
         };
         if let Command::Amend { by, comment: Some(comment), .. } = command {

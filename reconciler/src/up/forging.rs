@@ -62,24 +62,27 @@ struct Forging {
 pub(super) struct Worker {
     /// What to ask it for.
     pub jobs: UnboundedSender<ForgeJob>,
-    /// Told by whoever heard that something happened on the forge.
-    pub wake: Arc<Notify>,
     news: UnboundedReceiver<ForgeNews>,
     stop: StopFlag,
     task: JoinHandle<()>,
 }
 
 impl Worker {
-    /// Starts it over a forge and the copy of its repository, which it looks at as often as `every` says. `stop` ends the
-    /// programs that `upstream` runs.
-    pub fn start(forge: Arc<dyn Forge>, upstream: Upstream, every: Duration, stop: StopFlag) -> Self {
+    /// Starts it over a forge and the copy of its repository, which it looks at as often as `every` says. and whenever it is woken; `stop`
+    /// ends the programs that `upstream` runs.
+    pub fn start(
+        forge: Arc<dyn Forge>,
+        upstream: Upstream,
+        every: Duration,
+        wake: Arc<Notify>,
+        stop: StopFlag,
+    ) -> Self {
         let ((jobs, asked), (said, news)) = (unbounded_channel(), unbounded_channel());
-        let wake = Arc::new(Notify::new());
         let worker = Forging {
             forge,
             upstream,
             every,
-            wake: Arc::clone(&wake),
+            wake,
             jobs: asked,
             news: said,
             queue: Queue::default(),
@@ -92,7 +95,7 @@ impl Worker {
             pause: FIRST_PAUSE,
             troubles: BTreeSet::new(),
         };
-        Self { jobs, wake, news, stop, task: tokio::spawn(worker.run()) }
+        Self { jobs, news, stop, task: tokio::spawn(worker.run()) }
     }
 
     /// What it says next.

@@ -5,11 +5,11 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, Result};
 use chiffon_core::State;
-use chiffon_link::Hub;
-use chiffon_schemas::{Direction, Name};
+use chiffon_link::{Hub, read_secret};
+use chiffon_schemas::{Direction, ForgeKind, Name};
 use chiffon_store::{RepositoryId, Store};
-use chiffon_web::{Context, Health, Listen, Metrics, Part, Turn, Web};
-use tokio::sync::Semaphore;
+use chiffon_web::{Context, Door, Guard, Health, Hooks, Listen, Metrics, Part, Turn, Web};
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use crate::config::Config;
@@ -22,6 +22,8 @@ use crate::output::Output;
 pub(super) struct Watched {
     context: Context,
     web: Option<Web>,
+    /// Told where the forge says that something happened.
+    pub knock: Arc<Notify>,
     /// Whoever asks the bus for its queues.
     asking: Arc<Semaphore>,
 }
@@ -32,11 +34,23 @@ impl Watched {
     /// # Errors
     /// The address can't be used.
     pub async fn start(home: &Home, config: &Config, once: bool, output: &Output) -> Result<Self> {
+        let knock = Arc::new(Notify::new());
         let context = Context {
             health: Arc::new(Health::default()),
             metrics: Arc::new(Metrics::default()),
             store: Arc::new(OnceLock::new()),
             now: environment::now,
+            guard: Arc::new(guard(config)),
+            door: Arc::new(Door::new(config.spec.web.iter().flat_map(|web| web.tokens.clone()).collect())),
+            hooks: hooks(home, config, &knock)?.map(Arc::new),
+            has_forge: config.spec.forge.is_some(),
+            wake: {
+                let home = home.clone();
+                // Where it can't be touched, the next poll looks.
+                Arc::new(move || drop(home.touch_wake()))
+            },
+            words: crate::driver::words,
+            talking: chiffon_web::room_to_talk(),
         };
         let mut web = None;
         if let Some(spec) = config.spec.web.as_ref().filter(|_| !once) {
@@ -48,7 +62,7 @@ impl Watched {
             output.progress(&format!("answering at {}", server.address()));
             web = Some(server);
         }
-        Ok(Self { context, web, asking: Arc::new(Semaphore::new(1)) })
+        Ok(Self { context, web, knock, asking: Arc::new(Semaphore::new(1)) })
     }
 
     /// The store is open, or why it is not.
@@ -144,4 +158,24 @@ impl Watched {
 /// What is missing where this failed.
 pub(super) fn part_of(error: &crate::driver::Error) -> Part {
     if matches!(error, crate::driver::Error::Store(_)) { Part::Store } else { Part::Work }
+}
+
+/// The names that the server answers to: the one in its address, and those that are listed.
+fn guard(config: &Config) -> Guard {
+    let Some(web) = &config.spec.web else { return Guard::default() };
+    let in_url = web.url.as_ref().and_then(|url| {
+        let (_, rest) = url.split_once("://")?;
+        let authority = rest.split('/').next()?;
+        Some(authority.rsplit_once(':').map_or(authority, |(host, _)| host).to_owned())
+    });
+    Guard::new(web.hosts.iter().cloned().chain(in_url))
+}
+
+/// The forge that may knock, where there is a secret for it.
+fn hooks(home: &Home, config: &Config, knock: &Arc<Notify>) -> Result<Option<Hooks>> {
+    let Some(forge) = &config.spec.forge else { return Ok(None) };
+    let Some(file) = &forge.webhook_secret_file else { return Ok(None) };
+    let secret = read_secret(&home.folder().join(file)).context("`forge.webhook_secret_file`")?;
+    let github = forge.kind == ForgeKind::GitHub;
+    Ok(Some(Hooks::new(github, &secret, &forge.repository, Arc::clone(knock))))
 }

@@ -108,7 +108,10 @@ mod tests {
 
     fn listen(address: &str, tls: bool) -> Result<Listen, BadListen> {
         let tls = tls.then(|| TlsSpec { cert_file: "cert.pem".into(), key_file: "key.pem".into() });
-        Listen::of(&WebSpec { listen: address.to_owned(), url: None, tls }, Path::new("/home"))
+        Listen::of(
+            &WebSpec { listen: address.to_owned(), url: None, hosts: Vec::new(), tls, tokens: Vec::new() },
+            Path::new("/home"),
+        )
     }
 
     #[test]

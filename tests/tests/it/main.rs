@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on says where")]
 
 mod broker;
+mod chat;
 mod crash;
 mod deploy;
 mod documents;
@@ -20,4 +21,5 @@ mod shapes;
 mod story;
 mod tls;
 mod traces;
+mod webhooks;
 mod workspace;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chiffon_core::Person;
 use chiffon_core::facts::{Pull, PullState};
 use chiffon_forge::{Edit, NewPull, Permission, ReviewVerdict};
 use chiffon_requests::{RefName, Upstream};
@@ -9,7 +10,7 @@ use chiffon_schemas::{Name, Oid};
 
 use super::posted::Ours;
 use super::{Forging, NotDone, PLAN_BRANCHES};
-use crate::driver::{Comment, ForgeJob, ForgeNews, Person, STICKY, View, Write, Written};
+use crate::driver::{Comment, ForgeJob, ForgeNews, STICKY, View, Write, Written};
 
 /// A lost race for `main` is tried again this often.
 const TRIES: usize = 5;
