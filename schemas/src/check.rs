@@ -362,6 +362,10 @@ fn broken_form(pattern: &str, text: &str) -> Option<String> {
             let fits = text.split_once('.').is_some_and(|(major, minor)| digits(major) && digits(minor));
             (!fits).then(|| "write major and minor version, like 2.19, in quotes".to_owned())
         }
+        "^[0-9a-f]{64}$" => {
+            let fits = text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+            (!fits).then(|| "write a SHA-256: 64 lower-case hexadecimal digits; `chiffon token` prints one".to_owned())
+        }
         // A pattern that nobody judges would be a promise of the schema that Chiffon does not keep.
         _ => Some(format!("its form is {pattern}")),
     }
