@@ -99,7 +99,7 @@ impl Driver {
 
     /// Carries out a command that writes to `main`; nothing yet where the forge has not answered.
     pub(super) async fn take_writing(&mut self, id: i64, command: Command) -> Result<Option<CommandAnswer>, Error> {
-        let (name, write) = match self.to_write(&command).await? {
+        let (name, write) = match self.wanted_write(&command).await? {
             Ok(found) => found,
             Err(why) => return Ok(Some(CommandAnswer::no(why))),
         };
@@ -131,7 +131,7 @@ impl Driver {
     }
 
     /// What a command writes, and for which request; or why it can't.
-    async fn to_write(&mut self, command: &Command) -> Result<Result<(Name, Write), String>, Error> {
+    async fn wanted_write(&self, command: &Command) -> Result<Result<(Name, Write), String>, Error> {
         let (name, by) = match command {
             Command::Submit { request, by } => return self.new_request(request, by).await.map(Ok),
             Command::Amend { name, by, .. } | Command::Answer { name, by, .. } => (name, by),

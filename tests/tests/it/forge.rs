@@ -298,7 +298,8 @@ async fn refusals_say_what_to_do(bed: Bed) {
     let refused = nobody.identity().await.unwrap_err();
     assert!(matches!(refused, Trouble::Unauthorized { .. }) && !refused.passes(), "{refused}");
     assert!(refused.to_string().contains("forge.token_file"), "{refused}");
-    let answers: [(u16, &[(&'static str, &str)], &str); 5] = [
+    type Headers<'a> = &'a [(&'static str, &'a str)];
+    let answers: [(u16, Headers<'_>, &str); 5] = [
         (403, &[], "it needs "),
         (429, &[("retry-after", "7")], "asks to wait 7 s"),
         (403, &[("x-ratelimit-remaining", "0")], "asks to wait 60 s"),

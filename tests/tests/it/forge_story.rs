@@ -78,8 +78,8 @@ fn merge_of(forge: &TestForge, number: u64) -> String {
 /// The newest status of a commit in a context; empty where there is none.
 fn status_of(forge: &TestForge, commit: &str, context: &str) -> String {
     let forge = forge.state();
-    let all = forge.statuses.get(commit).into_iter().flatten();
-    all.filter(|status| status.context == context).next_back().map_or_else(String::new, |status| status.state.clone())
+    let mut all = forge.statuses.get(commit).into_iter().flatten();
+    all.rfind(|status| status.context == context).map_or_else(String::new, |status| status.state.clone())
 }
 
 fn labels_of(forge: &TestForge, number: u64) -> Vec<String> {

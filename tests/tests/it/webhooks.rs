@@ -86,7 +86,7 @@ fn s5_ten_thousand_webhooks_cost_a_look_a_second_and_no_memory() {
     let header = format!("X-Gitea-Signature: {}", signature(&event()));
     bed.wait_until("the first look is done", || forge.state().asked.iter().any(|asked| asked.contains("/pulls")));
     let looks = || forge.state().asked.iter().filter(|asked| asked.ends_with("/pulls")).count();
-    let (before, began, memory) = (looks(), std::time::Instant::now(), up.memory_kib());
+    let (before, began, memory) = (looks(), tokio::time::Instant::now(), up.memory_kib());
     let mut stream = chiffon_tests::http::Stream::open(&bed.web_address());
     for _ in 0..10_000 {
         let lines = [header.as_str(), "Content-Type: application/json"];

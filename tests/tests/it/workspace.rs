@@ -45,7 +45,8 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
             ],
         ),
         ("chiffon", all.to_vec()),
-        ("chiffon-tests", vec![]),
+        // The test forge hashes as git does; what it answers is judged by the port's conformance suite, a test.
+        ("chiffon-tests", vec!["chiffon-schemas"]),
         ("chiffon-bench", vec!["chiffon-core", "chiffon-link", "chiffon-runtime", "chiffon-schemas", "chiffon-store"]),
     ])
 }
