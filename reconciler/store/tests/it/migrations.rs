@@ -113,7 +113,13 @@ async fn a_database_of_every_version_opens_with_its_rows() {
         holds_the_samples(&store).await;
         assert_eq!(store.parked().await.unwrap().len(), usize::from(last >= 2), "version {last}");
         assert_eq!(store.enrolments().await.unwrap().len(), if last >= 3 { 2 } else { 0 }, "version {last}");
+        assert_eq!(pull_of_kuma(&store).await, (last >= 4).then_some(4), "version {last}");
     }
+}
+
+/// The number of the pull request in the samples.
+pub async fn pull_of_kuma(store: &dyn Store) -> Option<u64> {
+    Bed::at(store, "home").await.facts(&kuma()).await.pull.map(|pull| pull.number)
 }
 
 /// What the samples of the first migration hold.

@@ -8,7 +8,7 @@ use chiffon_store::{Error, Leading, Postgres, Store};
 use sqlx::AssertSqlSafe;
 use sqlx::migrate::Migrator;
 
-use crate::migrations::{holds_the_samples, sample, told};
+use crate::migrations::{holds_the_samples, pull_of_kuma, sample, told};
 use crate::postgres::{OneDatabase, raw};
 
 fn folder() -> PathBuf {
@@ -66,6 +66,7 @@ async fn a_database_of_every_version_opens_with_its_rows() {
         assert_eq!(leading, Leading::Ours, "version {last}: a lease that is long over keeps nobody away");
         assert_eq!(store.parked().await.unwrap().len(), usize::from(last >= 3), "version {last}");
         assert_eq!(store.enrolments().await.unwrap().len(), if last >= 4 { 2 } else { 0 }, "version {last}");
+        assert_eq!(pull_of_kuma(&store).await, (last >= 5).then_some(4), "version {last}");
     }
 }
 
