@@ -56,7 +56,7 @@ pub enum Command {
     /// Show a plan as its reviewer sees it
     Plan(Plan),
     /// Merge a plan into main, as you
-    Approve(Named),
+    Approve(Approve),
     /// Close an open offer
     Reject(Reject),
     /// Answer questions of a blocked request
@@ -194,6 +194,16 @@ pub struct Plan {
 pub struct Named {
     /// The request
     pub name: String,
+}
+
+/// `chiffon approve`.
+#[derive(Debug, Args)]
+pub struct Approve {
+    /// The request
+    pub name: String,
+    /// A file with your own token of the forge, which merges the pull request as you [default: CHIFFON_FORGE_TOKEN]
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
 }
 
 /// `chiffon reject`.

@@ -21,6 +21,8 @@ pub struct Environment {
     pub chiffon_dir: Option<PathBuf>,
     /// `SSH_AUTH_SOCK`, for a person's own pushes.
     pub ssh_auth_sock: Option<OsString>,
+    /// `CHIFFON_FORGE_TOKEN`: a person's own token of the forge.
+    pub forge_token: Option<OsString>,
     /// `NO_COLOR` is set and not empty.
     pub no_color: bool,
     /// `CHIFFON_LOG`: a filter for the process's own log, like `info,chiffon=debug`.
@@ -47,6 +49,7 @@ impl Environment {
             home: text("HOME").map(PathBuf::from),
             chiffon_dir: text("CHIFFON_DIR").map(PathBuf::from),
             ssh_auth_sock: text("SSH_AUTH_SOCK"),
+            forge_token: text("CHIFFON_FORGE_TOKEN"),
             no_color: text("NO_COLOR").is_some(),
             log: text("CHIFFON_LOG").and_then(|value| value.into_string().ok()),
             cwd: std::env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),

@@ -35,13 +35,29 @@ pub(crate) fn open(
     stop: &StopFlag,
 ) -> Result<(Arc<dyn Forge>, Upstream)> {
     let token = read_secret(&home.folder().join(&spec.token_file)).context("`forge.token_file`")?;
+    let forge = as_person(home, spec, &token)?;
+    let git = crate::mirror::git(environment).stoppable(stop.clone());
+    let url = address(spec)?.with_login(LOGIN, &token);
+    Ok((forge, Upstream::new(git, config.requests.clone(), url)))
+}
+
+/// The forge that a configuration names, as who a token speaks for.
+///
+/// # Errors
+/// A setting can't be used; the error says which.
+pub(crate) fn as_person(home: &Home, spec: &ForgeSpec, token: &str) -> Result<Arc<dyn Forge>> {
     let ca = spec.ca_file.as_ref().map(|file| read_authority(&home.folder().join(file))).transpose();
     let ca = ca.context("`forge.ca_file`")?;
     let slug: Slug = spec.repository.parse().context("`forge.repository`")?;
-    let git = crate::mirror::git(environment).stoppable(stop.clone());
-    let url = GitUrl::of_forge(&git_url(spec)?, spec.insecure_tls).context("`forge.git_url`")?;
-    let upstream = Upstream::new(git, config.requests.clone(), url.with_login(LOGIN, &token));
-    Ok((adapter(spec, slug, &token, ca.as_deref())?, upstream))
+    adapter(spec, slug, token, ca.as_deref())
+}
+
+/// Where git finds the forge's repository, as nobody in particular.
+///
+/// # Errors
+/// It is no address, or leaves this machine in the clear.
+pub(crate) fn address(spec: &ForgeSpec) -> Result<GitUrl> {
+    GitUrl::of_forge(&git_url(spec)?, spec.insecure_tls).context("`forge.git_url`")
 }
 
 fn adapter(spec: &ForgeSpec, slug: Slug, token: &str, ca: Option<&str>) -> Result<Arc<dyn Forge>> {

@@ -186,7 +186,7 @@ pub struct Journal {
     told: Told,
     /// Set when a write failed in a way that leaves the file's content unknown.
     broken: bool,
-    lock: File,
+    _lock: Lock,
 }
 
 impl Journal {
@@ -199,8 +199,7 @@ impl Journal {
         let failed = |what: &'static str| move |source| Error::File { what, path: folder.to_owned(), source };
         make_folder(folder).map_err(failed("make"))?;
         let lock = open_file(&folder.join("lock")).map_err(failed("lock"))?;
-        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| Error::InUse { path: folder.to_owned() })?;
+        let lock = Lock::take(lock).ok_or_else(|| Error::InUse { path: folder.to_owned() })?;
         let lines = lines::read::<Entry>(&path)?;
         if !lines.torn.is_empty() {
             tracing::warn!(file = %path.display(), bytes = lines.torn.len(), "the last line was torn; it is set aside");
@@ -219,7 +218,7 @@ impl Journal {
             told.finish(key);
         }
         let (file, length) = compact(&path, &told)?;
-        Ok(Self { folder: folder.to_owned(), path, file, length, told, broken: false, lock })
+        Ok(Self { folder: folder.to_owned(), path, file, length, told, broken: false, _lock: lock })
     }
 
     /// The folder that it lies in; reports and work folders lie beside it.
@@ -317,10 +316,21 @@ impl Journal {
     }
 }
 
-impl Drop for Journal {
+/// The lock of a journal's folder, for as long as this is held.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Lock {
+    fn take(file: File) -> Option<Self> {
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
+        Some(Self(file))
+    }
+}
+
+impl Drop for Lock {
     fn drop(&mut self) {
         // Closing is not enough: a child that was just forked holds the same lock until it executes its program.
-        let _ = rustix::fs::flock(&self.lock, FlockOperation::Unlock);
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
     }
 }
 

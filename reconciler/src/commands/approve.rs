@@ -1,20 +1,26 @@
-//! `chiffon approve`: merges the plan branch into `main`, as the person who typed it.
+//! `chiffon approve`: merges the plan branch into `main`, as the person who typed it; on a forge the pull request, by that
+//! person's own token.
 
 use anyhow::{Context, Result, bail};
-use chiffon_core::facts::Offer;
-use chiffon_schemas::{Oid, RepoPath};
+use chiffon_core::facts::{Offer, Pull, PullState, RequestFacts};
+use chiffon_forge::{Forge, Trouble};
+use chiffon_schemas::{ForgeSpec, Oid, RepoPath};
 use serde_json::json;
 
 use super::person::{self, PersonsChange};
 use super::{Desk, Exit};
+use crate::cli;
 use crate::output::Output;
+
+/// A merge that comes too early is tried again this often.
+const MERGE_TRIES: u32 = 10;
 
 /// Merges exactly the open offer.
 ///
 /// # Errors
 /// There is no open offer, the branch shows something else, or the push was refused.
-pub async fn run(text: &str, desk: &Desk, output: &Output) -> Result<Exit> {
-    let name = desk.known(text).await?;
+pub async fn run(args: &cli::Approve, desk: &Desk, output: &Output) -> Result<Exit> {
+    let name = desk.known(&args.name).await?;
     let Some((facts, world)) = desk.look_at(&name).await? else { bail!("there is no request `{name}`") };
     let Some(offer) = chiffon_core::open_offer(&facts) else {
         let state = chiffon_core::state(&facts, &world);
@@ -25,6 +31,9 @@ pub async fn run(text: &str, desk: &Desk, output: &Output) -> Result<Exit> {
         bail!(
             "chiffon/plan/{name} was edited and is not on offer yet; wait for `chiffon up`, then look at the plan again"
         );
+    }
+    if let Some(spec) = &desk.config.spec.forge {
+        return on_forge(args, desk, output, spec, (&facts, offer, &branch.tip)).await;
     }
     let files = merged_files(desk, offer, &branch.tip)?;
     let message = format!("Merge plan for {name}: {}\n", crate::events::one_line(&offer.plan.spec.summary));
@@ -38,6 +47,49 @@ pub async fn run(text: &str, desk: &Desk, output: &Output) -> Result<Exit> {
         format!("{name}: plan {} is merged; `chiffon log {name} --follow` shows it run", offer.plan_oid.short())
     });
     Ok(Exit::Done)
+}
+
+/// Merges the pull request by the API, if it shows what was looked at.
+async fn on_forge(
+    args: &cli::Approve,
+    desk: &Desk,
+    output: &Output,
+    spec: &ForgeSpec,
+    (facts, offer, tip): (&RequestFacts, &Offer, &Oid),
+) -> Result<Exit> {
+    let name = &facts.name;
+    let shows = |pull: &&Pull| pull.plan == offer.plan_oid && pull.state == PullState::Open;
+    let Some(pull) = facts.pull.as_ref().filter(shows) else {
+        bail!("the pull request of {name} is not there yet; try again");
+    };
+    let token = match (&args.token_file, &desk.environment.forge_token) {
+        (Some(file), _) => chiffon_link::read_secret(file).context("--token-file")?,
+        (None, Some(token)) => token.to_str().context("CHIFFON_FORGE_TOKEN is not UTF-8")?.trim().to_owned(),
+        (None, None) => bail!(
+            "merge {} to approve; or name a token of your own account: --token-file FILE, or CHIFFON_FORGE_TOKEN",
+            pull.url
+        ),
+    };
+    let forge = crate::forge::as_person(&desk.home, spec, &token)?;
+    let commit = merge(&*forge, pull.number, tip).await.with_context(|| format!("merging {}", pull.url))?;
+    desk.home.touch_wake()?;
+    let value = json!({ "name": name, "plan": offer.plan_oid, "commit": commit });
+    output.result(&value, || {
+        format!("{name}: plan {} is merged; `chiffon log {name} --follow` shows it run", offer.plan_oid.short())
+    });
+    Ok(Exit::Done)
+}
+
+/// A forge may have to find out first whether it can be merged.
+async fn merge(forge: &dyn Forge, number: u64, head: &Oid) -> Result<Oid, Trouble> {
+    let mut tries = 0;
+    loop {
+        match forge.merge(number, head).await {
+            Err(Trouble::Later { after, .. }) if tries < MERGE_TRIES => tokio::time::sleep(after).await,
+            done => return done,
+        }
+        tries += 1;
+    }
 }
 
 /// The plan's files as its branch has them; the plan itself is the offered blob and no other.

@@ -101,7 +101,7 @@ async fn with_store(command: Command, context: &Desk, output: &Output) -> Result
         Command::Request(args) => request::run(&args, context, output).await,
         Command::Status(args) => status::run(&args, context, output).await,
         Command::Plan(args) => plan::run(&args, context, output).await,
-        Command::Approve(args) => approve::run(&args.name, context, output).await,
+        Command::Approve(args) => approve::run(&args, context, output).await,
         Command::Answer(args) => answer::run(&args, context, output).await,
         Command::Log(args) => log::run(&args, context, output).await,
         Command::Audit(args) => audit::run(&args, context, output).await,

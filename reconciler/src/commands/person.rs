@@ -39,7 +39,11 @@ pub fn push(desk: &Desk, make: impl Fn(&Oid) -> Result<PersonsChange>) -> Result
     std::fs::write(&alternates, format!("{}\n", objects.display())).context("borrowing objects")?;
     let repo = Repo::open(&path)?;
     let identity = identity(&git, &path, desk)?;
-    let url = GitUrl::parse(&absolute(&desk.config.requests)?, FilePolicy::Allow)?;
+    // On a forge ours is a copy: what is pushed goes to the forge, with the person's own credentials.
+    let url = match &desk.config.spec.forge {
+        Some(spec) => crate::forge::address(spec)?,
+        None => GitUrl::parse(&absolute(&desk.config.requests)?, FilePolicy::Allow)?,
+    };
     for attempt in 1..=TRIES {
         let tip = desk.requests.reference(&main)?.context("the requests repository has no branch main yet")?;
         let commit = commit_on(&repo, &tip, make(&tip)?, &identity)?;
@@ -48,7 +52,16 @@ pub fn push(desk: &Desk, make: impl Fn(&Oid) -> Result<PersonsChange>) -> Result
         }
         match git.push(&path, &url, &commit, &main, Some(&tip)) {
             Ok(()) => return Ok(commit),
+            Err(error) if error.is_stale() && desk.config.spec.forge.is_some() => {
+                desk.home.touch_wake()?;
+                bail!("main on the forge is ahead of what is known here; try again in a moment");
+            }
             Err(error) if error.is_stale() && attempt < TRIES => {}
+            Err(error) if error.is_refused_push() && desk.config.spec.forge.is_some() => {
+                return Err(error).context(
+                    "the forge takes no push to main from you: push it to a branch and open a pull request there",
+                );
+            }
             Err(error) => return Err(error).context("pushing to main"),
         }
     }

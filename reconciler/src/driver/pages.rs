@@ -113,7 +113,10 @@ pub fn next(state: &State, facts: &RequestFacts) -> String {
             format!("edit the plan again, or: chiffon plan {name} --again")
         }
         State::Blocked(_) => format!("change {}", facts.path),
-        State::Proposed => format!("merge chiffon/plan/{name} to approve, or: chiffon approve {name}"),
+        State::Proposed => match &facts.pull {
+            Some(pull) => format!("merge plan #{} to approve: {}", pull.number, pull.url),
+            None => format!("merge chiffon/plan/{name} to approve, or: chiffon approve {name}"),
+        },
         State::Rejected => format!("change the request, or: chiffon plan {name} --again"),
         State::Withdrawn => "nothing: the request was deleted".to_owned(),
         State::Refused(_) => format!("take plans/…/{name}.yaml off main (git revert)"),

@@ -31,12 +31,15 @@ pub fn is_commit(bare: &Path, commit: &str) -> bool {
     commit.len() == 40 && git(bare, "forge", &["cat-file", "-e", &format!("{commit}^{{commit}}")]).is_some()
 }
 
-/// Merges a commit into a branch; `None` where they conflict.
-pub fn merge(bare: &Path, base: &str, head: &str, login: &str, message: &str) -> Option<String> {
+/// Merges a commit into a branch as somebody, signed where they have a key; `None` where they conflict.
+pub fn merge(bare: &Path, base: &str, head: &str, (login, key): (&str, Option<&str>), message: &str) -> Option<String> {
     let before = tip(bare, base)?;
     let tree = git(bare, login, &["merge-tree", "--write-tree", &before, head])?;
     let parents = ["-p", before.as_str(), "-p", head];
-    let commit = git(bare, login, &[&["commit-tree", &tree, "-m", message], &parents[..]].concat())?;
+    let setting = key.map(|key| format!("user.signingKey={key}")).unwrap_or_default();
+    let signing = ["-c", "gpg.format=ssh", "-c", &setting, "commit-tree", "-S", &tree, "-m", message];
+    let words: &[&str] = if key.is_some() { &signing } else { &["commit-tree", &tree, "-m", message] };
+    let commit = git(bare, login, &[words, &parents[..]].concat())?;
     git(bare, login, &["update-ref", &format!("refs/heads/{base}"), &commit, &before])?;
     Some(commit)
 }

@@ -157,6 +157,8 @@ pub struct State {
     pub pulls: BTreeMap<u64, Pull>,
     /// Statuses by commit, oldest first.
     pub statuses: BTreeMap<String, Vec<Status>>,
+    /// The ssh key that merges are signed with.
+    pub sign_with: Option<String>,
     /// What goes wrong next.
     pub faults: VecDeque<Fault>,
     /// Questions so far: method and path.
@@ -179,6 +181,7 @@ impl State {
             labels: BTreeMap::new(),
             pulls: BTreeMap::new(),
             statuses: BTreeMap::new(),
+            sign_with: None,
             faults: VecDeque::new(),
             asked: Vec::new(),
             undescribed: Vec::new(),
@@ -325,7 +328,8 @@ impl State {
             return Err(No::Conflict("head out of date".to_owned()));
         }
         let message = format!("Merge pull request '{}' (#{number})", pull.title);
-        let merged = git::merge(&self.bare, &pull.base, &pull.head_commit, login, &message);
+        let key = self.sign_with.as_deref();
+        let merged = git::merge(&self.bare, &pull.base, &pull.head_commit, (login, key), &message);
         let commit = merged.ok_or_else(|| No::Conflict("merge conflict".to_owned()))?;
         let now = self.tick();
         let pull = self.pull(number)?;

@@ -268,3 +268,61 @@ fn what_ran_is_undone_by_a_plan_of_its_own() {
     bed.wait_until("it is undone", || bed.infra.lines("diary") == ["deployed", "removed"]);
     end(up);
 }
+
+#[test]
+fn a_person_asks_and_approves_at_the_terminal_with_credentials_of_their_own() {
+    let (forge, bed, mut up) = on(Dialect::Gitea);
+    bed.chiffon(&["request", "Deploy the journal", "--name", "journal"]).ends(0);
+    up.wait_for("journal: proposed");
+    let number = number_of(&forge, &bed, "journal");
+    bed.wait_until("its number is known", || bed.status("journal")["next"].as_str().unwrap().contains("merge plan #"));
+    let without = bed.chiffon(&["approve", "journal"]).ends(1);
+    assert!(without.err.contains("--token-file FILE"), "{}", without.err);
+    let token = forge.account("ann", Role::Write);
+    bed.secret("ann-token", &token);
+    let file = bed.home().join("ann-token");
+    forge.fault(chiffon_tests::forge::Fault::StillComputing);
+    bed.chiffon(&["approve", "journal", "--token-file", file.to_str().unwrap()]).ends(0);
+    up.wait_for("journal: succeeded");
+    assert_eq!(bed.status("journal")["run"]["approval"]["pull"], number);
+    end(up);
+}
+
+#[test]
+fn s3_where_signatures_are_asked_for_only_a_merge_by_a_listed_key_counts() {
+    let (forge, bed, mut up) = on(Dialect::Gitea);
+    end(up);
+    let keys = bed.path().join("keys");
+    std::fs::create_dir(&keys).unwrap();
+    let key = |name: &str| {
+        let file = keys.join(name);
+        let made = std::process::Command::new("ssh-keygen")
+            .args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"])
+            .arg(&file)
+            .status()
+            .unwrap();
+        assert!(made.success());
+        (file.to_str().unwrap().to_owned(), std::fs::read_to_string(file.with_extension("pub")).unwrap())
+    };
+    let ((listed, public), (unlisted, _), (late, expired)) = (key("listed"), key("unlisted"), key("late"));
+    let signers = format!("ann@lab.example {public}ann@lab.example valid-before=\"20200101\" {expired}");
+    std::fs::write(bed.home().join("signers"), signers).unwrap();
+    bed.configure("  policy:\n    allowed_signers_file: signers\n");
+    up = bed.up();
+    for (name, key, state) in [
+        ("a", None, "refused"),
+        ("b", Some(&unlisted), "refused"),
+        ("c", Some(&late), "refused"),
+        ("d", Some(&listed), "succeeded"),
+    ] {
+        bed.push_request(name, "Deploy the journal");
+        up.wait_for(&format!("{name}: proposed"));
+        let number = number_of(&forge, &bed, name);
+        forge.state().sign_with = key.cloned();
+        forge.state().merge("ann", number, None, |_| false).unwrap();
+        up.wait_for(&format!("{name}: {state}"));
+    }
+    assert_eq!(bed.infra.lines("journal"), ["alpha"], "one of four ran");
+    assert_eq!(bed.status("d")["run"]["approval"]["established"], "signed");
+    end(up);
+}

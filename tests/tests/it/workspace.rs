@@ -94,6 +94,7 @@ fn every_path_that_a_document_names_is_there() {
     let mut documents = vec!["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/commands.md", "docs/asking.md"];
     documents.extend([
         "docs/agents.md",
+        "docs/forges.md",
         "docs/operations.md",
         "docs/protocol.md",
         "deploy/README.md",
@@ -126,7 +127,7 @@ fn every_command_and_flag_that_a_document_names_is_there() {
         String::from_utf8(output.stdout).unwrap()
     };
     let commands = help(&[]);
-    let documents = ["README.md", "docs/commands.md", "docs/asking.md", "requests/template/README.md"];
+    let documents = ["README.md", "docs/commands.md", "docs/asking.md", "docs/forges.md", "requests/template/README.md"];
     for document in documents {
         let text = std::fs::read_to_string(root().join(document)).unwrap();
         for line in text.lines() {
