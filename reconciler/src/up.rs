@@ -349,7 +349,10 @@ impl Loop<'_> {
                 message = self.intake.next(&*self.hub) => self.take(message).await?.then_some(News::Look),
                 why = agent::death(self.embedded) => bail!("the embedded agent has ended: {why}"),
                 fetched = self.fetching.done() => { self.fetched(fetched).await; Some(News::Look) }
-                said = said_by(&mut self.forging) => self.forge_said(said).await.then_some(News::Look),
+                said = said_by(&mut self.forging) => match said {
+                    Some(said) => self.forge_said(said).await.then_some(News::Look),
+                    None => bail!("what talks to the forge has ended: look into the log"),
+                },
                 Ok(()) = self.trouble.changed() => { self.say_bus(); Some(News::Look) }
                 () = store.woken() => Some(News::Look),
                 _ = woken.recv() => { self.reload(); self.fetching.begin(self.driver); None }
@@ -367,10 +370,13 @@ impl Loop<'_> {
     /// Takes in what the forge said; whether to look at everything.
     async fn forge_said(&mut self, said: ForgeNews) -> bool {
         self.say_forge(&said);
-        match self.driver.forge_said(said).await {
+        match self.driver.forge_said(said.clone()).await {
             Ok(look) => look,
             Err(error) => {
                 self.complain(&error);
+                if let Some(worker) = &mut self.forging {
+                    worker.again(said);
+                }
                 true
             }
         }
@@ -556,13 +562,10 @@ impl Loop<'_> {
     }
 }
 
-/// What the forge says next; nothing, for ever, where there is none.
-async fn said_by(forging: &mut Option<Worker>) -> ForgeNews {
+/// What the forge says next; nothing, for ever, where there is none, and `None` where nothing more will come.
+async fn said_by(forging: &mut Option<Worker>) -> Option<ForgeNews> {
     match forging {
-        Some(worker) => match worker.said().await {
-            Some(said) => said,
-            None => std::future::pending().await,
-        },
+        Some(worker) => worker.said().await,
         None => std::future::pending().await,
     }
 }

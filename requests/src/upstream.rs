@@ -40,9 +40,18 @@ impl Upstream {
     /// The forge can't be reached, or has no branch `main`.
     pub fn fetch(&self) -> Result<(), Error> {
         // Whatever is missing there must not make git refuse all of it: only patterns may match nothing.
-        let refspecs =
-            ["+refs/heads/main:refs/heads/main".to_owned(), format!("+refs/heads/chiffon/*:{}*", RefName::FORGE)];
-        self.git.fetch_pruned(&self.path, &self.url, &refspecs).map_err(|error| match error {
+        let of = |what: &str| format!("+refs/heads/chiffon/{what}*:{}{what}*", RefName::FORGE);
+        let main = "+refs/heads/main:refs/heads/main".to_owned();
+        let refspecs = [main, of("plan/"), of("request/"), of("audit")];
+        let fetched = match self.git.fetch_pruned(&self.path, &self.url, &refspecs) {
+            // A branch went whose name is now a folder of others, or the other way round.
+            Err(Error::Git { message, .. }) if message.contains("cannot lock ref") => {
+                self.forget_branches()?;
+                self.git.fetch_pruned(&self.path, &self.url, &refspecs)
+            }
+            fetched => fetched,
+        };
+        fetched.map_err(|error| match error {
             Error::Git { message, .. } if message.contains("couldn't find remote ref") => {
                 Error::NoRemoteBranch { name: "refs/heads/main".to_owned() }
             }
@@ -55,7 +64,7 @@ impl Upstream {
     /// # Errors
     /// The forge can't be reached, or keeps no such head.
     pub fn fetch_pull(&self, number: u64) -> Result<(), Error> {
-        let refspec = format!("+refs/pull/{number}/head:{}pull/{number}", RefName::FORGE);
+        let refspec = format!("+refs/pull/{number}/head:refs/chiffon/pulls/{number}");
         self.git.fetch_all(&self.path, &self.url, &[refspec], false)
     }
 
@@ -108,6 +117,17 @@ impl Upstream {
     pub fn move_audit(&self, to: &Oid, seen: Option<&Oid>) -> Result<(), Error> {
         self.git.push(&self.path, &self.url, to, &RefName::audit(), seen)?;
         self.remember(&RefName::forge_audit(), Some(to))
+    }
+
+    /// Forgets where the forge's branches were; the next fetch finds them again.
+    fn forget_branches(&self) -> Result<(), Error> {
+        let repo = Repo::open(&self.path)?;
+        for (name, at) in repo.references(RefName::FORGE)? {
+            if name != RefName::forge_audit() {
+                repo.delete_ref(&name, &at)?;
+            }
+        }
+        Ok(())
     }
 
     /// The next fetch finds the same; this spares waiting for it.

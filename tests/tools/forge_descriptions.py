@@ -47,6 +47,7 @@ ASKED = {
         "/issues/comments/{id}": ["patch"], "/issues/comments/{id}/reactions": ["post"], "/labels": ["get", "post"],
         "/statuses/{sha}": ["get", "post"], "/collaborators/{collaborator}/permission": ["get"],
         "/assignees": ["get"],
+        "/teams": ["get"],
     },
 }
 

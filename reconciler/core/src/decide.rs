@@ -7,12 +7,12 @@ use chiffon_schemas::{AttemptState, Host, Name, Oid, RunState, Timestamp};
 
 use crate::approval::{Expected, Merge, approval};
 use crate::facts::{
-    Attempt, Blocked, Offer, OfferState, PullState, RefusalReason, RequestFacts, RequestFile, Run, World,
+    Attempt, Blocked, Offer, OfferState, Pull, PullState, RefusalReason, RequestFacts, RequestFile, Run, World,
 };
 use crate::state::{self, PlanningReason, State};
 
 /// So often a forge has to say that a pull request is not merged, while its plan lies on `main`.
-const DENIALS: u32 = 3;
+const DENIALS: u32 = 8;
 
 /// What the driver learnt in git about an open offer, since only it can read trees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -374,7 +374,8 @@ fn is_proposed(facts: &RequestFacts, offer: &Offer) -> bool {
 
 /// Whether somebody closed the pull request that showed an offer.
 fn is_closed(facts: &RequestFacts, offer: &Offer) -> bool {
-    facts.pull.as_ref().is_some_and(|pull| pull.plan == offer.plan_oid && pull.state == PullState::Closed)
+    let closed = |pull: &Pull| pull.number > 0 && pull.plan == offer.plan_oid && pull.state == PullState::Closed;
+    facts.pull.as_ref().is_some_and(closed)
 }
 
 /// The edit of a shown offer on its branch, where nobody has judged it yet.

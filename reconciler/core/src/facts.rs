@@ -131,6 +131,29 @@ pub struct Pull {
     pub answers: Vec<Answer>,
 }
 
+impl Pull {
+    /// In place of a pull request that the forge does not know: it has no number.
+    pub fn none(name: &Name, plan: &Oid, base: &str) -> Self {
+        Self {
+            number: 0,
+            url: String::new(),
+            plan: plan.clone(),
+            state: PullState::Closed,
+            base: base.to_owned(),
+            head: format!("chiffon/plan/{name}"),
+            head_commit: None,
+            foreign: false,
+            carried: false,
+            approved_by: BTreeSet::new(),
+            may_write: false,
+            denied: 0,
+            shown: None,
+            heard: 0,
+            answers: Vec::new(),
+        }
+    }
+}
+
 /// The answer to a command in a comment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

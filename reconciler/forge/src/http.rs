@@ -70,8 +70,6 @@ pub(crate) struct Ask<'a> {
 pub(crate) struct Answer {
     pub status: StatusCode,
     pub bytes: Vec<u8>,
-    /// The forge says that it is the same as the last time.
-    pub same: bool,
     /// There is another page.
     pub more: bool,
 }
@@ -180,10 +178,10 @@ impl Http {
         let headers = response.headers().clone();
         let status = response.status();
         if let Some(Known { bytes, more, .. }) = known.filter(|_| status == StatusCode::NOT_MODIFIED) {
-            return Ok((Answer { status: StatusCode::OK, bytes, same: true, more }, headers));
+            return Ok((Answer { status: StatusCode::OK, bytes, more }, headers));
         }
         let bytes = self.body(response, ask.what).await?;
-        let answer = Answer { status, bytes, same: false, more: has_next(&headers) };
+        let answer = Answer { status, bytes, more: has_next(&headers) };
         if reads && status.is_success() {
             self.remember(url, &headers, &answer);
         }

@@ -18,7 +18,7 @@ pub use github::GitHub;
 pub use http::{Address, BadAddress};
 pub use plain::{Error, Plain, Proposal, Shown};
 pub use port::{
-    Changes, Comment, Edit, Forge, Identity, Label, NewPull, Permission, Pull, PullState, Reaction, Repository, Review,
+    Comment, Edit, Forge, Identity, Label, NewPull, Permission, Pull, PullState, Reaction, Repository, Review,
     ReviewVerdict, Status, StatusState,
 };
 pub use slug::{BadSlug, Slug};

@@ -30,8 +30,8 @@ pub trait Forge: Send + Sync + std::fmt::Debug {
     async fn pull(&self, number: u64) -> Result<Option<Pull>, Trouble>;
 
     /// Pull requests that were touched at or after `since`, whatever their state, the latest first. `None` asks for the
-    /// open ones. [`Changes::Same`] where the forge says that its answer is the same as last time.
-    async fn changed(&self, since: Option<Timestamp>) -> Result<Changes, Trouble>;
+    /// open ones.
+    async fn changed(&self, since: Option<Timestamp>) -> Result<Vec<Pull>, Trouble>;
 
     /// Opens a pull request. Where there is an open one of this branch already, it is made to be like this.
     async fn open(&self, new: &NewPull) -> Result<Pull, Trouble>;
@@ -154,15 +154,6 @@ pub struct Pull {
     pub labels: BTreeSet<String>,
     /// When anything about it changed last.
     pub updated: Timestamp,
-}
-
-/// What a look at many pull requests found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Changes {
-    /// The same as the last time.
-    Same,
-    /// These.
-    Pulls(Vec<Pull>),
 }
 
 /// A pull request to be opened, from a branch of the repository itself.

@@ -7,7 +7,7 @@ use chiffon_core::{Action, Approval, Freshness, PlanningReason, Verdict, gate};
 use chiffon_forge::Shown;
 use chiffon_schemas::crash::crash_point;
 use chiffon_schemas::{
-    ApprovalRecord, AttemptKey, AttemptState, Established, Host, Name, Oid, Order, RunState, ToAgent,
+    ApprovalRecord, AttemptKey, AttemptState, Established, Host, Name, Oid, Order, RunState, Timestamp, ToAgent,
 };
 use chiffon_store::Change;
 use serde_json::json;
@@ -18,6 +18,9 @@ use crate::events::{self, kind};
 
 /// After so many seconds an agent that has not stopped is told again.
 const STOP_AGAIN_SECS: i64 = 30;
+
+/// Clocks of people and of the reconciler may differ by this, in seconds.
+const CLOCKS_APART: i64 = 300;
 
 impl Driver {
     /// Carries out one action. False when nothing could be done now, so that the round ends.
@@ -173,7 +176,7 @@ impl Driver {
         }
         let Some(main) = blocking(|| self.requests.reference(&self.main()))? else { return Ok(false) };
         let approval = self.approval_of(facts, offer, &main)?;
-        if let Some(why) = self.unsigned(&approval.commit)? {
+        if let Some(why) = self.unsigned(&approval.commit, offer.at)? {
             let why = format!("commit {} is not signed by a listed key: {why}", approval.commit.short());
             self.refuse(facts, plan.clone(), RefusalReason::NotAllowed, Some(why)).await?;
             return self.close(facts, plan, OfferState::Refused).await;
@@ -218,10 +221,16 @@ impl Driver {
     }
 
     /// Why a commit is not signed as policy asks for; nothing where it is, or policy does not ask (S3).
-    fn unsigned(&self, commit: &Oid) -> Result<Option<String>, Error> {
+    fn unsigned(&self, commit: &Oid, offered: Timestamp) -> Result<Option<String>, Error> {
         let Some(signers) = &self.config.policy.approval.signers else { return Ok(None) };
         let git = crate::mirror::git(&self.environment);
-        Ok(blocking(|| git.verify_commit(self.requests.path(), commit, signers))?.err())
+        if let Err(why) = blocking(|| git.verify_commit(self.requests.path(), commit, signers))? {
+            return Ok(Some(why));
+        }
+        // A key counts for the time that the commit claims: it can't have been made before what it approves.
+        let made = blocking(|| self.requests.commit_info(commit))?.committer.time;
+        Ok((made < offered.plus_secs(-CLOCKS_APART))
+            .then(|| format!("it says that it was made at {made}, before its plan")))
     }
 
     fn new_run(&self, offer: &Offer, approval: ApprovalRecord) -> Run {

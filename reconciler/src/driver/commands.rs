@@ -26,7 +26,10 @@ impl Driver {
         let mut count = 0;
         for row in waiting {
             let answer = match serde_json::from_value::<Command>(row.command) {
-                Ok(command) if command.writes() => self.take_writing(row.id, command).await?,
+                Ok(command) if command.writes() => match self.take_writing(row.id, command).await {
+                    Err(error) if error.is_of_one_request() => Some(CommandAnswer::no(crate::commands::chain(&error))),
+                    taken => taken?,
+                },
                 Ok(command) => Some(self.answer_to(command).await?),
                 Err(error) => Some(CommandAnswer::no(format!("not a command: {error}"))),
             };
@@ -44,6 +47,8 @@ impl Driver {
             Err(Error::Store(chiffon_store::Error::Conflict { what, found })) => {
                 refused(format!("{what} changed in the meantime ({found}); look again"))
             }
+            // Whatever it was about, everything else goes on.
+            Err(error) if error.is_of_one_request() => refused(crate::commands::chain(&error)),
             other => other,
         }
     }

@@ -14,7 +14,7 @@ use crate::events::{self, kind};
 /// Answers that the sticky comment shows.
 const ANSWERS: usize = 6;
 
-/// A comment that asks for something.
+/// A comment of somebody who may write to the repository that asks for something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Comment {
     /// Its id; a later one has a greater one.
@@ -23,8 +23,6 @@ pub struct Comment {
     pub number: u64,
     /// Who wrote it.
     pub by: Person,
-    /// Whether they may write to the repository.
-    pub may_write: bool,
     /// What it says.
     pub body: String,
 }
@@ -79,9 +77,6 @@ impl Driver {
         comment: &Comment,
         command: Result<CommentCommand, NoCommand>,
     ) -> Result<CommandAnswer, Error> {
-        if !comment.may_write {
-            return Ok(CommandAnswer::no("only people who may write to this repository may ask for that"));
-        }
         let name = facts.name.clone();
         let command = match command {
             Err(NoCommand(what)) => return Ok(CommandAnswer::no(what)),

@@ -89,7 +89,7 @@ impl ForgeJob {
 }
 
 /// What the forge said.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum ForgeNews {
     /// Who the token speaks as.
     Identity {
@@ -110,6 +110,15 @@ pub enum ForgeNews {
         pull: Box<Pull>,
         /// Whether we made it show that plan ourselves, or know it otherwise.
         certain: bool,
+        /// Whether the account that Chiffon speaks as opened it.
+        by_bot: bool,
+    },
+    /// There is no pull request of a request's plan.
+    Gone {
+        /// The request.
+        name: Name,
+        /// The plan that it was to show.
+        plan: Oid,
     },
     /// A file of `main` was written, or why it can't be.
     Written {
@@ -164,6 +173,11 @@ impl ForgeSide {
         }
     }
 
+    /// Whether a file is being written for a command.
+    pub fn is_writing(&self, command: i64) -> bool {
+        self.under_way.iter().any(|job| matches!(job, ForgeJob::Write { command: other, .. } if *other == command))
+    }
+
     /// Asks for something, once for as long as it is under way.
     pub fn ask(&mut self, job: ForgeJob) {
         if self.under_way.insert(job.clone()) && self.jobs.send(job).is_err() {
@@ -206,13 +220,18 @@ impl Driver {
             },
             ForgeNews::Written { command, outcome } => drop(forge.written.insert(command, outcome)),
             ForgeNews::Comment { name, comment } => return self.comment_heard(&name, comment).await,
-            ForgeNews::Pull { name, pull, certain } => return self.pull_seen(&name, *pull, certain).await,
+            ForgeNews::Gone { name, plan } => return self.pull_gone(&name, &plan).await,
+            ForgeNews::Pull { name, pull, certain, by_bot } => {
+                // One that is not known yet is ours only where we opened it, into the branch that plans go into.
+                let ours = certain || (by_bot && pull.base == forge.facts.base);
+                return self.pull_seen(&name, *pull, (certain, ours)).await;
+            }
         }
         Ok(true)
     }
 
     /// Remembers what the forge said of a pull request; whether that is news.
-    async fn pull_seen(&mut self, name: &Name, mut pull: Pull, certain: bool) -> Result<bool, Error> {
+    async fn pull_seen(&mut self, name: &Name, mut pull: Pull, (certain, ours): (bool, bool)) -> Result<bool, Error> {
         let Some(facts) = self.store.facts(self.repository, name).await? else { return Ok(false) };
         let before = facts.pull.as_ref().filter(|before| before.number == pull.number);
         if let Some(before) = before {
@@ -222,8 +241,8 @@ impl Driver {
             }
             (pull.shown, pull.heard) = (before.shown.clone(), before.heard);
             pull.answers = before.answers.clone();
-        } else if facts.pull.as_ref().is_some_and(|known| known.number > pull.number) {
-            // An older one, of an earlier plan of the same request.
+        } else if !ours || facts.pull.as_ref().is_some_and(|known| known.number > pull.number) {
+            // Somebody else's, or an older one, of an earlier plan of the same request.
             return Ok(false);
         }
         let merged = matches!(pull.state, PullState::Merged { .. });
@@ -237,6 +256,18 @@ impl Driver {
         if facts.pull.as_ref() == Some(&pull) {
             return Ok(false);
         }
+        self.apply(Change::PullSeen { name: name.clone(), pull: Box::new(pull) }, &[]).await?;
+        Ok(true)
+    }
+
+    /// The forge knows no pull request of a plan: one that was there is as good as closed. Where there was none and its plan
+    /// lies on `main`, it is not merged.
+    async fn pull_gone(&mut self, name: &Name, plan: &Oid) -> Result<bool, Error> {
+        let Some(facts) = self.store.facts(self.repository, name).await? else { return Ok(false) };
+        let known = facts.pull.clone().filter(|pull| &pull.plan == plan);
+        let Some(forge) = &self.forge else { return Ok(false) };
+        let gone = known.unwrap_or_else(|| Pull::none(name, plan, &forge.facts.base));
+        let pull = Pull { state: PullState::Closed, denied: gone.denied.saturating_add(1), ..gone };
         self.apply(Change::PullSeen { name: name.clone(), pull: Box::new(pull) }, &[]).await?;
         Ok(true)
     }
@@ -331,6 +362,7 @@ impl Driver {
     pub(super) async fn propose(&mut self, facts: &RequestFacts, plan: &Oid) -> Result<bool, Error> {
         let Some(offer) = facts.offers.iter().find(|offer| &offer.plan_oid == plan) else { return Ok(false) };
         let proposal = self.proposal(facts, offer).await?;
+        self.push_audit()?;
         let number = facts.pull.as_ref().filter(|pull| pull.state == PullState::Open).map(|pull| pull.number);
         if let Some(forge) = &mut self.forge {
             let new = NewPull {
@@ -359,9 +391,11 @@ impl Driver {
             None
         };
         let view = view::view(facts, pull, offer, (state, freshness), &self.config.policy.approval, edit);
-        if pull.shown.as_ref() == Some(&view.digest()) {
+        if pull.number == 0 || pull.shown.as_ref() == Some(&view.digest()) {
             return Ok(true);
         }
+        // What it says is on record before anybody sees it.
+        self.drain_audit().await?;
         let job = ForgeJob::Show { name: facts.name.clone(), number: pull.number, view: Box::new(view) };
         self.push_audit()?;
         if let Some(forge) = &mut self.forge {

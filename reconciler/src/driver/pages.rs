@@ -113,7 +113,7 @@ pub fn next(state: &State, facts: &RequestFacts) -> String {
             format!("edit the plan again, or: chiffon plan {name} --again")
         }
         State::Blocked(_) => format!("change {}", facts.path),
-        State::Proposed => match &facts.pull {
+        State::Proposed => match facts.pull.as_ref().filter(|pull| pull.number > 0) {
             Some(pull) => format!("merge plan #{} to approve: {}", pull.number, pull.url),
             None => format!("merge chiffon/plan/{name} to approve, or: chiffon approve {name}"),
         },

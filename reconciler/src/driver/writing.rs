@@ -99,7 +99,10 @@ impl Driver {
 
     /// Carries out a command that writes to `main`; nothing yet where the forge has not answered.
     pub(super) async fn take_writing(&mut self, id: i64, command: Command) -> Result<Option<CommandAnswer>, Error> {
-        let (name, write) = match self.wanted_write(&command).await? {
+        if self.forge.as_ref().is_some_and(|forge| forge.is_writing(id)) {
+            return Ok(None);
+        }
+        let (name, write) = match self.wanted_write(id, &command).await? {
             Ok(found) => found,
             Err(why) => return Ok(Some(CommandAnswer::no(why))),
         };
@@ -107,6 +110,9 @@ impl Driver {
         let outcome = match self.on_main(&path)? {
             // It is there already: the process ended between the write and its answer.
             Some((oid, text)) if text.as_bytes() == write.bytes && Some(&oid) == write.seen.as_ref() => {
+                if let Some(forge) = &mut self.forge {
+                    forge.written.remove(&id);
+                }
                 Some(Ok(Written::Main))
             }
             _ => self.write(id, write)?,
@@ -124,16 +130,16 @@ impl Driver {
             Err(why) => CommandAnswer { request: Some(name.clone()), ..CommandAnswer::no(why) },
         };
         if let Command::Amend { by, comment: Some(comment), .. } = command {
-            let comment = Comment { id: comment.id, number: comment.pull, by, may_write: true, body: comment.body };
+            let comment = Comment { id: comment.id, number: comment.pull, by, body: comment.body };
             self.answered(&name, &comment, vec![answer.clone()]).await?;
         }
         Ok(Some(answer))
     }
 
     /// What a command writes, and for which request; or why it can't.
-    async fn wanted_write(&self, command: &Command) -> Result<Result<(Name, Write), String>, Error> {
+    async fn wanted_write(&self, id: i64, command: &Command) -> Result<Result<(Name, Write), String>, Error> {
         let (name, by) = match command {
-            Command::Submit { request, by } => return self.new_request(request, by).await.map(Ok),
+            Command::Submit { request, by } => return self.new_request(id, request, by).await.map(Ok),
             Command::Amend { name, by, .. } | Command::Answer { name, by, .. } => (name, by),
             _ => return Ok(Err("it writes nothing".to_owned())),
         };
@@ -159,8 +165,8 @@ impl Driver {
             let texts: Vec<String> = found.iter().map(|found| found.render(false)).collect();
             return Ok(Err(texts.join("\n")));
         }
-        let message = format!("{}\n", crate::events::one_line(&message));
-        let branch = format!("chiffon/request/{name}");
+        let message = format!("{}\n", without_effect(&message));
+        let branch = format!("chiffon/request/{name}-{id}");
         let write = Write { path: facts.path.clone(), bytes, seen: Some(oid), by: by.clone(), message, branch };
         Ok(Ok((name.clone(), write)))
     }
@@ -175,7 +181,7 @@ impl Driver {
     }
 
     /// The file of a new request: under a name of its own, or the one that says the same and has not run yet.
-    pub(super) async fn new_request(&self, request: &Request, by: &Person) -> Result<(Name, Write), Error> {
+    async fn new_request(&self, id: i64, request: &Request, by: &Person) -> Result<(Name, Write), Error> {
         let bytes = crate::commands::request::with_header(request);
         let mut names = crate::commands::request::names_for(&request.spec.text);
         let (name, seen) = loop {
@@ -189,10 +195,23 @@ impl Driver {
                 _ => {}
             }
         };
-        let message = format!("request: {}\n", crate::events::one_line(&request.spec.text));
-        let branch = format!("chiffon/request/{name}");
+        let message = format!("{}\n", without_effect(&format!("request: {}", request.spec.text)));
+        let branch = format!("chiffon/request/{name}-{id}");
         Ok((name.clone(), Write { path: request_path(&name), bytes, seen, by: by.clone(), message, branch }))
     }
+}
+
+/// A line for a commit or a title in which nothing calls anybody, closes anything or skips anything: forges look for that.
+fn without_effect(text: &str) -> String {
+    let mut out = String::new();
+    for c in crate::events::one_line(text).chars() {
+        out.push(c);
+        if matches!(c, '#' | '@' | '[') {
+            // A word joiner, which nobody sees.
+            out.push('\u{2060}');
+        }
+    }
+    out
 }
 
 fn request_path(name: &Name) -> RepoPath {

@@ -5,11 +5,11 @@ mod posted;
 mod queue;
 mod work;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chiffon_forge::{Changes, Forge, PullState, Trouble};
+use chiffon_forge::{Forge, PullState, Trouble};
 use chiffon_requests::{StopFlag, Upstream};
 use chiffon_schemas::{Name, Timestamp};
 use tokio::sync::Notify;
@@ -25,8 +25,11 @@ use queue::Queue;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// How soon a merge that the forge has not noticed yet is asked about again, and a changed look is shown again.
+/// How soon a changed look is shown again.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// How soon a merge that the forge has not noticed yet is asked about again.
+const ASK_AGAIN: Duration = Duration::from_secs(3);
 
 /// Looks are this far apart, however often somebody says that something happened there (S5).
 const APART: Duration = Duration::from_secs(1);
@@ -51,6 +54,8 @@ struct Forging {
     seen: Option<Timestamp>,
     /// The open ones have been listed in this life.
     listed: bool,
+    /// Pull requests of which something could not be found out: tried again with each look.
+    missed: BTreeMap<u64, Name>,
     looked: Option<Instant>,
     next_look: Instant,
     pause: Duration,
@@ -63,6 +68,8 @@ pub(super) struct Worker {
     /// What to ask it for.
     pub jobs: UnboundedSender<ForgeJob>,
     news: UnboundedReceiver<ForgeNews>,
+    /// What could not be taken in, and when to try that again.
+    unheard: Option<(Instant, ForgeNews)>,
     stop: StopFlag,
     task: JoinHandle<()>,
 }
@@ -90,17 +97,27 @@ impl Worker {
             bot: None,
             seen: None,
             listed: false,
+            missed: BTreeMap::new(),
             looked: None,
             next_look: Instant::now(),
             pause: FIRST_PAUSE,
             troubles: BTreeSet::new(),
         };
-        Self { jobs, news, stop, task: tokio::spawn(worker.run()) }
+        Self { jobs, news, unheard: None, stop, task: tokio::spawn(worker.run()) }
     }
 
-    /// What it says next.
+    /// What it says next; nothing more where it has ended.
     pub async fn said(&mut self) -> Option<ForgeNews> {
+        if let Some((at, _)) = &self.unheard {
+            tokio::time::sleep_until(*at).await;
+            return self.unheard.take().map(|(_, news)| news);
+        }
         self.news.recv().await
+    }
+
+    /// What was said could not be taken in: it is said again, before anything else.
+    pub fn again(&mut self, news: ForgeNews) {
+        self.unheard = Some((Instant::now() + AGAIN, news));
     }
 
     /// Ends it and the program that it runs; what it was at is asked for again by the next life.
@@ -149,10 +166,10 @@ impl Forging {
             } else if now >= self.next_look {
                 self.looked = Some(now);
                 let done = self.look().await;
-                if done.is_ok() {
-                    self.next_look = Instant::now() + self.every;
-                }
+                // After a failure other things get their turn before the next look.
+                let pause = if done.is_ok() { self.every } else { self.pause * 2 };
                 self.of_all(done).await;
+                self.next_look = Instant::now() + pause;
             } else if let Some(job) = self.queue.next(now).cloned() {
                 self.try_out(job).await;
             } else if !self.wait().await {
@@ -181,7 +198,7 @@ impl Forging {
     fn take(&mut self, job: ForgeJob) {
         let now = Instant::now();
         let due = match &job {
-            ForgeJob::Ask { number, .. } => self.posted.may_ask(*number, now, AGAIN),
+            ForgeJob::Ask { name, .. } => self.posted.may_ask(name, now, ASK_AGAIN),
             ForgeJob::Show { number, .. } => self.posted.may_show(*number, now, AGAIN),
             ForgeJob::Audit { .. } | ForgeJob::Branch { .. } | ForgeJob::Propose { .. } | ForgeJob::Write { .. } => now,
         };
@@ -255,12 +272,18 @@ impl Forging {
         self.git(Upstream::fetch).await?;
         self.say(ForgeNews::Fetched);
         let first = !self.listed;
-        let Changes::Pulls(pulls) = self.forge.changed(self.seen.filter(|_| !first)).await? else { return Ok(()) };
+        let pulls = self.forge.changed(self.seen.filter(|_| !first)).await?;
         let latest = pulls.iter().map(|pull| pull.updated).max();
         let open = pulls.iter().filter(|pull| pull.state == PullState::Open).map(|pull| pull.number).collect();
+        for (number, name) in self.missed.clone() {
+            match self.forge.pull(number).await? {
+                Some(pull) => self.tell_or_miss(name, pull).await?,
+                None => drop(self.missed.remove(&number)),
+            }
+        }
         for pull in pulls.into_iter().rev() {
             if let Some(name) = name_of(&pull).filter(|_| first || self.posted.is_news(&pull)) {
-                self.tell_all(name, pull).await?;
+                self.tell_or_miss(name, pull).await?;
             }
         }
         if first {
@@ -269,6 +292,26 @@ impl Forging {
         }
         // The same second is looked at once more: something else may happen in it.
         self.seen = latest.max(self.seen);
+        Ok(())
+    }
+}
+
+impl Forging {
+    /// Says how a pull request stands. What can't be found out of one stands in the way of no other, and is tried again.
+    async fn tell_or_miss(&mut self, name: Name, pull: chiffon_forge::Pull) -> Result<(), NotDone> {
+        let number = pull.number;
+        match self.tell_all(name.clone(), pull).await {
+            Ok(()) => drop(self.missed.remove(&number)),
+            Err(error) if error.is_of_all() => return Err(error),
+            Err(error) => {
+                self.missed.insert(number, name.clone());
+                self.trouble(name.as_str(), &format!("{name}: pull request #{number}: {error}"));
+                return Ok(());
+            }
+        }
+        if !self.queue.holds(name.as_str()) {
+            self.over(name.as_str());
+        }
         Ok(())
     }
 }

@@ -176,7 +176,7 @@ impl Talk<'_> {
         }
         let command = Command::Submit { request: Box::new(request), by: self.person.clone() };
         let answer = self.have_done(&command).await?;
-        let Some(name) = answer.request.clone() else {
+        let Some(name) = answer.request.clone().filter(|_| answer.done) else {
             return Err(refuse(StatusCode::CONFLICT, answer.message));
         };
         self.stands(&name, answer, |_| true).await

@@ -22,6 +22,9 @@ const MAX_BYTES: usize = 25 * 1024 * 1024;
 /// A body that is longer is not looked into: that it is true says enough.
 const READ_BYTES: usize = 1024 * 1024;
 
+/// The longest that a body may take.
+const READ_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// Bodies that are taken in at the same time.
 const AT_ONCE: usize = 8;
 
@@ -100,9 +103,10 @@ pub(crate) async fn hear(
     let Ok(_room) = hooks.room.try_acquire() else {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "too many at once: send it again");
     };
-    let head = match verified(hooks, &signature, body).await {
-        Ok(head) => head,
-        Err((status, why)) => return refuse(status, why),
+    let head = match tokio::time::timeout(READ_WITHIN, verified(hooks, &signature, body)).await {
+        Ok(Ok(head)) => head,
+        Ok(Err((status, why))) => return refuse(status, why),
+        Err(_) => return refuse(StatusCode::REQUEST_TIMEOUT, "it came too slowly"),
     };
     if let Some(head) = head {
         let event: Event = match serde_json::from_slice(&head) {

@@ -70,6 +70,7 @@ fn of_repository() -> Router<Shared> {
         .route("/statuses/{commit}", get(statuses).post(set_status))
         .route("/collaborators/{login}/permission", get(permission))
         .route("/assignees", get(assignees))
+        .route("/teams", get(teams))
 }
 
 async fn version() -> Json<Value> {
@@ -426,6 +427,14 @@ async fn permission(
 }
 
 /// Whom something may be assigned to: whoever may write.
+/// The teams of an organization's repository; a person's has none.
+async fn teams(State(shared): State<Shared>) -> Answer {
+    if shared.forge().of_organization {
+        return Ok(Json(json!([])).into_response());
+    }
+    Err(No::NotNow("repo is not owned by an organization".to_owned()).into())
+}
+
 async fn assignees(State(shared): State<Shared>) -> Json<Value> {
     let forge = shared.forge();
     Json(forge.roles.iter().filter(|(_, role)| **role >= Role::Write).map(|(login, _)| account(login)).collect())

@@ -157,6 +157,8 @@ pub struct State {
     pub pulls: BTreeMap<u64, Pull>,
     /// Statuses by commit, oldest first.
     pub statuses: BTreeMap<String, Vec<Status>>,
+    /// The repository belongs to an organization.
+    pub of_organization: bool,
     /// The ssh key that merges are signed with.
     pub sign_with: Option<String>,
     /// What goes wrong next.
@@ -181,6 +183,7 @@ impl State {
             labels: BTreeMap::new(),
             pulls: BTreeMap::new(),
             statuses: BTreeMap::new(),
+            of_organization: false,
             sign_with: None,
             faults: VecDeque::new(),
             asked: Vec::new(),

@@ -59,6 +59,7 @@ fn story(dialect: Dialect) {
     for context in ["chiffon/plan", "chiffon/policy", "chiffon/fresh"] {
         assert_eq!(status_of(&forge, &head, context), "success", "{context}");
     }
+    bed.wait_until("the comment says it too", || sticky_of(&forge, number).contains("**succeeded**"));
     let comments = forge.state().pull(number).unwrap().comments.clone();
     assert_eq!(comments.len(), 1, "one sticky comment, and no other: {comments:?}");
     assert!(comments[0].body.contains("**succeeded** · 1 of 1 steps done"), "{}", comments[0].body);
@@ -186,7 +187,9 @@ fn a_failure_is_announced_and_a_comment_does_the_unfinished_hosts_again() {
         std::fs::write(bed.infra.effects.join("mended"), "").unwrap();
         assert_eq!(say(&forge, &bed, number, "ann", "mended\n/chiffon retry", "goes on with what is unfinished"), "+1");
         up.wait_for("faulty: succeeded");
-        assert_eq!(bed.infra.lines("faulty"), ["alpha", "beta", "beta"], "alpha was done");
+        let mut lines = bed.infra.lines("faulty");
+        lines.sort();
+        assert_eq!(lines, ["alpha", "beta", "beta"], "alpha was done");
         bed.wait_until("the merge commit says that all is well", || {
             status_of(&forge, &merge, "chiffon/apply") == "success"
         });
@@ -204,18 +207,23 @@ fn comments_of_strangers_and_mistakes_are_answered_and_do_nothing() {
     let number = number_of(&forge, &bed, "journal");
     let typo = say(&forge, &bed, number, "ann", "/chiffon replam", "did you mean");
     assert_eq!(typo, "confused");
-    let stranger = say(&forge, &bed, number, "rea", "/chiffon cancel", "only people who may write");
-    assert_eq!(stranger, "confused");
+    let id = forge.state().comment("rea", number, "/chiffon cancel").unwrap().id;
+    bed.wait_until("a stranger gets a sign", || {
+        let mut forge = forge.state();
+        let (_, comment) = forge.comment_of(id).unwrap();
+        comment.reactions.iter().any(|(_, content)| content == "confused")
+    });
+    assert!(!sticky_of(&forge, number).contains("rea:"), "and nothing is written down");
     let hostile = "/chiffon explain <img src=x> @everyone closes #1";
     say(&forge, &bed, number, "ann", hostile, "such task");
     assert!(!sticky_of(&forge, number).contains("<img"));
     assert_eq!(bed.state("journal"), "proposed");
-    assert_eq!(bed.count("comment-answered"), 3);
+    assert_eq!(bed.count("comment-answered"), 2);
     end(up);
     // Nothing is heard twice, whoever forgets what.
     let up = bed.up();
     say(&forge, &bed, number, "ann", "/chiffon unlock", "holds no host");
-    assert_eq!(bed.count("comment-answered"), 4);
+    assert_eq!(bed.count("comment-answered"), 3);
     end(up);
 }
 
@@ -315,6 +323,7 @@ fn s3_where_signatures_are_asked_for_only_a_merge_by_a_listed_key_counts() {
         ("c", Some(&late), "refused"),
         ("d", Some(&listed), "succeeded"),
     ] {
+        bed.git(&["pull", "--quiet", "--rebase"]);
         bed.push_request(name, "Deploy the journal");
         up.wait_for(&format!("{name}: proposed"));
         let number = number_of(&forge, &bed, name);

@@ -127,7 +127,8 @@ fn every_command_and_flag_that_a_document_names_is_there() {
         String::from_utf8(output.stdout).unwrap()
     };
     let commands = help(&[]);
-    let documents = ["README.md", "docs/commands.md", "docs/asking.md", "docs/forges.md", "requests/template/README.md"];
+    let documents =
+        ["README.md", "docs/commands.md", "docs/asking.md", "docs/forges.md", "requests/template/README.md"];
     for document in documents {
         let text = std::fs::read_to_string(root().join(document)).unwrap();
         for line in text.lines() {

@@ -79,9 +79,9 @@ fn s2_a_plan_on_main_waits_for_the_forge_to_say_who_merged_it() {
 #[test]
 fn s2_what_was_pushed_past_its_pull_request_is_refused_once_the_forge_is_sure() {
     let mut model = on_main();
-    pull(&mut model).denied = 2;
+    pull(&mut model).denied = 7;
     assert_eq!(actions(&model), [Action::AskForge]);
-    pull(&mut model).denied = 3;
+    pull(&mut model).denied = 8;
     assert_eq!(refusal(&model).0, RefusalReason::NotThroughPull);
     model.settle(&name(KUMA));
     assert!(matches!(model.state(&name(KUMA)), State::Refused(RefusalReason::NotThroughPull)));

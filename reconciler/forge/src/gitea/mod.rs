@@ -18,8 +18,7 @@ use serde_json::{Value, json};
 
 use crate::http::{Address, Answer, Ask, BadAddress, Http};
 use crate::port::{
-    Changes, Comment, Edit, Forge, Identity, Label, NewPull, Permission, Pull, PullState, Reaction, Repository, Review,
-    Status,
+    Comment, Edit, Forge, Identity, Label, NewPull, Permission, Pull, PullState, Reaction, Repository, Review, Status,
 };
 use crate::{Slug, Trouble};
 
@@ -33,6 +32,8 @@ const PAGES: usize = 20;
 const MERGEABLE_AFTER: Duration = Duration::from_secs(1);
 
 /// What a token needs, in the words of the page that makes one.
+/// What the bot needs where only an administrator is told who may write.
+const ADMIN: &str = "an account that administers the repository, since it is an organization's";
 const REPOSITORY: &str = "the scope write:repository, and write access to the repository";
 const ISSUE: &str = "the scope write:issue, and write access to the repository";
 const USER: &str = "the scope read:user";
@@ -136,6 +137,18 @@ fn titled(edit: &Edit) -> String {
     if edit.draft { format!("{}{}", wire::DRAFT, edit.title) } else { edit.title.clone() }
 }
 
+impl Gitea {
+    /// Whether the repository belongs to an organization, which alone has teams.
+    async fn is_of_organization(&self) -> Result<bool, Trouble> {
+        const ABOUT: (&str, &str) = ("list the repository's teams", REPOSITORY);
+        match self.of_repository(Method::GET, &["teams"], &[], None, ABOUT).await {
+            Ok(_) => Ok(true),
+            Err(Trouble::Conflict { .. }) => Ok(false),
+            Err(trouble) => Err(trouble),
+        }
+    }
+}
+
 #[async_trait]
 impl Forge for Gitea {
     fn address(&self, login: &str) -> String {
@@ -205,13 +218,13 @@ impl Forge for Gitea {
         }
     }
 
-    async fn changed(&self, since: Option<Timestamp>) -> Result<Changes, Trouble> {
+    async fn changed(&self, since: Option<Timestamp>) -> Result<Vec<Pull>, Trouble> {
         const ABOUT: (&str, &str) = ("list pull requests", REPOSITORY);
         let state = if since.is_some() { "all" } else { "open" };
         let query = [("state", state.to_owned()), ("sort", "recentupdate".to_owned())];
         let rows = self
             .list::<wire::PullRow>(&["pulls"], &query, ABOUT, |row| since.is_none_or(|since| row.updated() >= since));
-        Ok(Changes::Pulls(rows.await?.into_iter().map(wire::PullRow::pull).collect()))
+        Ok(rows.await?.into_iter().map(wire::PullRow::pull).collect())
     }
 
     async fn open(&self, new: &NewPull) -> Result<Pull, Trouble> {
@@ -336,9 +349,13 @@ impl Forge for Gitea {
         match self.of_repository(Method::GET, &["collaborators", login, "permission"], &[], None, ABOUT).await {
             Ok(answer) => Ok(answer.read::<wire::PermissionRow>(ABOUT.0)?.permission()),
             Err(Trouble::NotFound { .. }) => Ok(Permission::None),
-            // Only who may change the repository's settings is told, and the bot needs no such rights. Whom something may
-            // be assigned to is whoever may write.
-            Err(Trouble::Forbidden { .. }) => {
+            // Only who may change the repository's settings is told. In one that belongs to a person, whom something may be
+            // assigned to is whoever may write. In an organization's also members of teams that only read are listed: there
+            // nobody counts as who may write, until the bot may ask.
+            Err(Trouble::Forbidden { what, said, .. }) => {
+                if self.is_of_organization().await? {
+                    return Err(Trouble::Forbidden { what, said, needs: ADMIN });
+                }
                 const WRITERS: (&str, &str) = ("list who may write", REPOSITORY);
                 let all: Vec<wire::User> =
                     self.of_repository(Method::GET, &["assignees"], &[], None, WRITERS).await?.read(WRITERS.0)?;

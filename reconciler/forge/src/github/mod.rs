@@ -18,8 +18,7 @@ use serde_json::{Value, json};
 
 use crate::http::{Address, Answer, Ask, BadAddress, Http};
 use crate::port::{
-    Changes, Comment, Edit, Forge, Identity, Label, NewPull, Permission, Pull, PullState, Reaction, Repository, Review,
-    Status,
+    Comment, Edit, Forge, Identity, Label, NewPull, Permission, Pull, PullState, Reaction, Repository, Review, Status,
 };
 use crate::{Slug, Trouble};
 
@@ -83,20 +82,19 @@ impl GitHub {
         self.http.ask(Ask { method, path: &path, query, body, what, needs }).await
     }
 
-    /// Reads a list page by page, for as long as every entry is wanted; whether all of it is as it was the last time.
+    /// Reads a list page by page, for as long as every entry is wanted.
     async fn list<T: DeserializeOwned>(
         &self,
         path: &[&str],
         query: &[(&str, String)],
         about: (&'static str, &'static str),
         wanted: impl Fn(&T) -> bool,
-    ) -> Result<(Vec<T>, bool), Trouble> {
-        let (mut all, mut same) = (Vec::new(), true);
+    ) -> Result<Vec<T>, Trouble> {
+        let mut all = Vec::new();
         for page in 1..=PAGES {
             let paged: Vec<_> =
                 query.iter().cloned().chain([("per_page", PAGE.to_owned()), ("page", page.to_string())]).collect();
             let answer = self.of_repository(Method::GET, path, &paged, None, about).await?;
-            same &= answer.same;
             let rows: Vec<T> = answer.read(about.0)?;
             let found = rows.len();
             let before = all.len();
@@ -105,7 +103,7 @@ impl GitHub {
                 break;
             }
         }
-        Ok((all, same))
+        Ok(all)
     }
 
     async fn row(&self, number: u64) -> Result<wire::PullRow, Trouble> {
@@ -182,7 +180,7 @@ impl Forge for GitHub {
     async fn find(&self, branch: &str) -> Result<Option<Pull>, Trouble> {
         const ABOUT: (&str, &str) = ("list pull requests", PULLS);
         let query = [("state", "all".to_owned()), ("head", format!("{}:{branch}", self.slug.owner()))];
-        let (rows, _) = self.list::<wire::PullRow>(&["pulls"], &query, ABOUT, |_| true).await?;
+        let rows = self.list::<wire::PullRow>(&["pulls"], &query, ABOUT, |_| true).await?;
         let ours = rows.into_iter().map(wire::PullRow::pull).filter(|pull| pull.head == branch && !pull.foreign);
         Ok(ours.max_by_key(|pull| (pull.state == PullState::Open, pull.number)))
     }
@@ -195,13 +193,13 @@ impl Forge for GitHub {
         }
     }
 
-    async fn changed(&self, since: Option<Timestamp>) -> Result<Changes, Trouble> {
+    async fn changed(&self, since: Option<Timestamp>) -> Result<Vec<Pull>, Trouble> {
         const ABOUT: (&str, &str) = ("list pull requests", PULLS);
         let state = if since.is_some() { "all" } else { "open" };
         let query = [("state", state.to_owned()), ("sort", "updated".to_owned()), ("direction", "desc".to_owned())];
         let wanted = |row: &wire::PullRow| since.is_none_or(|since| row.updated() >= since);
-        let (rows, same) = self.list(&["pulls"], &query, ABOUT, wanted).await?;
-        Ok(if same { Changes::Same } else { Changes::Pulls(rows.into_iter().map(wire::PullRow::pull).collect()) })
+        let rows = self.list(&["pulls"], &query, ABOUT, wanted).await?;
+        Ok(rows.into_iter().map(wire::PullRow::pull).collect())
     }
 
     async fn open(&self, new: &NewPull) -> Result<Pull, Trouble> {
@@ -270,7 +268,7 @@ impl Forge for GitHub {
         const ABOUT: (&str, &str) = ("read comments", PULLS);
         let query: Vec<_> = since.iter().map(|since| ("since", since.to_string())).collect();
         let path = ["issues", &number.to_string(), "comments"];
-        let (rows, _) = self.list::<wire::CommentRow>(&path, &query, ABOUT, |_| true).await?;
+        let rows = self.list::<wire::CommentRow>(&path, &query, ABOUT, |_| true).await?;
         Ok(rows.into_iter().map(wire::CommentRow::comment).collect())
     }
 
@@ -328,7 +326,7 @@ impl Forge for GitHub {
     async fn reviews(&self, number: u64) -> Result<Vec<Review>, Trouble> {
         const ABOUT: (&str, &str) = ("read reviews", PULLS);
         let path = ["pulls", &number.to_string(), "reviews"];
-        let (rows, _) = self.list::<wire::ReviewRow>(&path, &[], ABOUT, |_| true).await?;
+        let rows = self.list::<wire::ReviewRow>(&path, &[], ABOUT, |_| true).await?;
         Ok(rows.into_iter().map(wire::ReviewRow::review).collect())
     }
 

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use chiffon_forge::{Edit, Label, Pull, Reaction, Status};
-use chiffon_schemas::{Oid, Timestamp};
+use chiffon_forge::{Edit, Label, Pull, PullState, Reaction, Status};
+use chiffon_schemas::{Name, Oid, Timestamp};
 use tokio::time::Instant;
 
 /// More pull requests than this are forgotten together.
@@ -13,7 +13,14 @@ const MOST: usize = 2_000;
 
 /// What is known of all pull requests.
 #[derive(Debug, Default)]
-pub(super) struct Posted(BTreeMap<u64, OfPull>);
+pub(super) struct Posted {
+    pulls: BTreeMap<u64, OfPull>,
+    /// When each request's pull request was asked about last.
+    asked: BTreeMap<Name, Instant>,
+}
+
+/// What shows that something about a pull request changed.
+type Told = (Timestamp, PullState, Option<Oid>, String);
 
 /// What is known of one.
 #[derive(Debug, Default)]
@@ -25,11 +32,10 @@ pub(super) struct OfPull {
     /// The comments of ours: found, or not looked for yet.
     pub ours: Option<Ours>,
     pub reactions: BTreeSet<(u64, &'static str)>,
-    /// When it was changed, as of the last time that it was told of.
-    told: Option<Timestamp>,
+    /// How it was when it was told of last, and how often it was told of like that.
+    told: Option<(Told, u32)>,
     /// Since when comments are of interest.
     pub comments_since: Option<Timestamp>,
-    asked: Option<Instant>,
     shown: Option<Instant>,
 }
 
@@ -54,28 +60,33 @@ impl OfPull {
 impl Posted {
     /// What is known of one.
     pub fn of(&mut self, number: u64) -> &mut OfPull {
-        if self.0.len() >= MOST && !self.0.contains_key(&number) {
-            self.0.clear();
+        if self.pulls.len() >= MOST && !self.pulls.contains_key(&number) {
+            self.pulls.clear();
         }
-        self.0.entry(number).or_default()
+        self.pulls.entry(number).or_default()
     }
 
-    /// Whether anything about one changed since it was told of.
+    /// Whether anything about one changed since it was told of. Forges tell the second alone, in which something more may
+    /// happen: so each is told of twice.
     pub fn is_news(&mut self, pull: &Pull) -> bool {
-        self.of(pull.number).told != Some(pull.updated)
+        let now = told(pull);
+        self.of(pull.number).told.as_ref().is_none_or(|(before, times)| *before != now || *times < 2)
     }
 
     /// It was told of as it is now.
     pub fn told(&mut self, pull: &Pull) {
-        self.of(pull.number).told = Some(pull.updated);
+        let (now, known) = (told(pull), self.of(pull.number));
+        let times = known.told.take().filter(|(before, _)| *before == now).map_or(1, |(_, times)| times + 1);
+        known.told = Some((now, times));
     }
 
     /// When one may be asked about again.
-    pub fn may_ask(&mut self, number: Option<u64>, now: Instant, apart: Duration) -> Instant {
-        let Some(number) = number else { return now };
-        let known = self.of(number);
-        let due = known.asked.map_or(now, |asked| (asked + apart).max(now));
-        known.asked = Some(due);
+    pub fn may_ask(&mut self, name: &Name, now: Instant, apart: Duration) -> Instant {
+        if self.asked.len() >= MOST {
+            self.asked.clear();
+        }
+        let due = self.asked.get(name).map_or(now, |asked| (*asked + apart).max(now));
+        self.asked.insert(name.clone(), due);
         due
     }
 
@@ -86,4 +97,8 @@ impl Posted {
         known.shown = Some(due);
         due
     }
+}
+
+fn told(pull: &Pull) -> Told {
+    (pull.updated, pull.state.clone(), pull.head_commit.clone(), pull.base.clone())
 }

@@ -8,7 +8,7 @@ use crate::driver::ForgeJob;
 
 /// The pauses of one job after failures: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Jobs that wait.
 #[derive(Debug, Default)]
@@ -32,15 +32,18 @@ impl Queue {
 
     /// The job to do now. While the audit branch is not there, nothing is done that others would see.
     pub fn next(&self, now: Instant) -> Option<&ForgeJob> {
+        self.allowed().find(|waiting| waiting.due <= now).map(|waiting| &waiting.job)
+    }
+
+    fn allowed(&self) -> impl Iterator<Item = &Waiting> {
         let audit = self.0.iter().any(|waiting| matches!(waiting.job, ForgeJob::Audit { .. }));
-        let may = |job: &ForgeJob| !audit || matches!(job, ForgeJob::Audit { .. } | ForgeJob::Ask { .. });
-        let due = |waiting: &&Waiting| waiting.due <= now && may(&waiting.job);
-        self.0.iter().filter(due).map(|waiting| &waiting.job).next()
+        let may = move |job: &ForgeJob| !audit || matches!(job, ForgeJob::Audit { .. } | ForgeJob::Ask { .. });
+        self.0.iter().filter(move |waiting| may(&waiting.job))
     }
 
     /// When the next job that waits is due.
     pub fn due(&self) -> Option<Instant> {
-        self.0.iter().map(|waiting| waiting.due).min()
+        self.allowed().map(|waiting| waiting.due).min()
     }
 
     /// A job is done, or of no use any more.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chiffon_core::Person;
 use chiffon_core::facts::{Pull, PullState};
-use chiffon_forge::{Edit, NewPull, Permission, ReviewVerdict};
+use chiffon_forge::{Edit, NewPull, Permission, Reaction, ReviewVerdict};
 use chiffon_requests::{RefName, Upstream};
 use chiffon_schemas::{Name, Oid};
 
@@ -65,7 +65,10 @@ impl Forging {
                 };
                 match pull {
                     Some(pull) => self.tell(name, Some(plan), pull).await,
-                    None => Ok(()),
+                    None => {
+                        self.say(ForgeNews::Gone { name, plan });
+                        Ok(())
+                    }
                 }
             }
         }
@@ -116,8 +119,11 @@ impl Forging {
     /// Says how a pull request stands, and what is asked for in its comments since the last time.
     pub(super) async fn tell_all(&mut self, name: Name, pull: chiffon_forge::Pull) -> Result<(), NotDone> {
         let number = pull.number;
+        let told = pull.clone();
         self.tell(name.clone(), None, pull).await?;
-        self.listen(&name, number).await
+        self.listen(&name, number).await?;
+        self.posted.told(&told);
+        Ok(())
     }
 
     /// Says what is asked for in comments. Those of ours are what we said; those of strangers ask for nothing that costs
@@ -135,10 +141,16 @@ impl Forging {
             if chiffon_core::commands(&comment.body).is_empty() || self.is_bot(&comment.author) {
                 continue;
             }
+            if !self.may_write(&comment.author).await? {
+                // They get a sign and no more: nothing is written down for people who may do nothing.
+                if self.posted.of(number).reacted(comment.id, Reaction::Confused) {
+                    self.forge.react(comment.id, Reaction::Confused).await?;
+                }
+                continue;
+            }
             let comment = Comment {
                 id: comment.id,
                 number,
-                may_write: self.may_write(&comment.author).await?,
                 by: Person { email: self.forge.address(&comment.author), name: comment.author },
                 body: comment.body,
             };
@@ -154,16 +166,14 @@ impl Forging {
 
     /// Says how a pull request stands that shows `plan`, or what its body says; of a merged one also who stands behind it.
     async fn tell(&mut self, name: Name, plan: Option<Oid>, mut pull: chiffon_forge::Pull) -> Result<(), NotDone> {
-        let told = pull.clone();
         // Lists leave out who merged.
         if matches!(&pull.state, chiffon_forge::PullState::Merged { by: None, .. }) {
             pull = self.forge.pull(pull.number).await?.unwrap_or(pull);
         }
         let certain = plan.is_some();
-        let Some(plan) = plan.or_else(|| plan_of(&pull.body)) else {
-            self.posted.told(&told);
-            return Ok(());
-        };
+        let Some(plan) = plan.or_else(|| plan_of(&pull.body)) else { return Ok(()) };
+        // Anybody may open a pull request of a branch that is there, and write into it what they like.
+        let by_bot = self.is_bot(&pull.author);
         let mut facts = Pull {
             number: pull.number,
             url: pull.url.clone(),
@@ -192,8 +202,7 @@ impl Forging {
                 PullState::Merged { commit: commit.clone(), by: by.clone() }
             }
         };
-        self.say(ForgeNews::Pull { name, pull: Box::new(facts), certain });
-        self.posted.told(&told);
+        self.say(ForgeNews::Pull { name, pull: Box::new(facts), certain, by_bot });
         Ok(())
     }
 
@@ -202,7 +211,7 @@ impl Forging {
         let (number, head) = (pull.number, pull.head_commit.clone());
         self.git(move |upstream| {
             let lacks = |oid: &Option<Oid>| oid.as_ref().map_or(Ok(false), |oid| upstream.holds(oid).map(|held| !held));
-            if lacks(&merge)? {
+            if merge.is_some() {
                 upstream.fetch()?;
             }
             if lacks(&head)? {
@@ -289,7 +298,10 @@ impl Forging {
         if let Some(ping) = &view.ping
             && !self.posted.of(number).ours.get_or_insert_default().marks.contains(&ping.mark)
         {
+            // Where the answer is lost, what is there is looked at again.
+            let ours = self.posted.of(number).ours.take();
             self.forge.comment(number, &ping.body).await?;
+            self.posted.of(number).ours = ours;
             self.posted.of(number).ours.get_or_insert_default().marks.insert(ping.mark.clone());
         }
         let Some(text) = &view.sticky else { return Ok(()) };
