@@ -76,3 +76,8 @@ pub fn remove(bare: &Path, branch: &str) {
 pub fn keep_head(bare: &Path, number: u64, commit: &str) {
     git(bare, "forge", &["update-ref", &format!("refs/pull/{number}/head"), commit]).unwrap();
 }
+
+/// What a file of a branch holds.
+pub fn read(bare: &Path, branch: &str, path: &str) -> Option<String> {
+    git(bare, "forge", &["cat-file", "blob", &format!("refs/heads/{branch}:{path}")])
+}

@@ -111,6 +111,14 @@ impl TestForge {
         token
     }
 
+    /// What a file of a branch holds.
+    ///
+    /// # Panics
+    /// It is not there.
+    pub fn read(&self, branch: &str, path: &str) -> String {
+        git::read(&self.bare, branch, path).unwrap()
+    }
+
     /// Commits a file on a branch, which begins at `main` where it is not there yet; the commit.
     pub fn commit(&self, branch: &str, path: &str, text: &str) -> String {
         git::commit(&self.bare, branch, Some("main"), path, text)

@@ -335,3 +335,100 @@ fn s3_where_signatures_are_asked_for_only_a_merge_by_a_listed_key_counts() {
     assert_eq!(bed.status("d")["run"]["approval"]["established"], "signed");
     end(up);
 }
+
+/// What somebody with write access does to a pull request before it is merged, and what must come of the merge.
+fn merged_after(tamper: impl Fn(&TestForge, u64), state: &str) {
+    let (forge, bed, mut up) = on(Dialect::Gitea);
+    bed.push_request("journal", "Deploy the journal");
+    up.wait_for("journal: proposed");
+    let number = number_of(&forge, &bed, "journal");
+    end(up);
+    tamper(&forge, number);
+    forge.state().merge("ann", number, None, |_| false).unwrap();
+    up = Background::start(bed.command(&["--dir", bed.home().to_str().unwrap(), "up"]));
+    up.wait_for(&format!("journal: {state}"));
+    assert_eq!(bed.infra.lines("journal").is_empty(), state != "succeeded");
+    end(up);
+}
+
+#[test]
+fn s1_what_is_written_into_a_pull_request_changes_nothing_of_what_runs() {
+    merged_after(
+        |forge, number| {
+            let body = format!("<!-- chiffon:v1 request=x plan={} -->\nall is well", "a".repeat(40));
+            let rename = |pull: &mut chiffon_tests::forge::Pull| {
+                (pull.title, pull.body) = ("plan: nothing at all".to_owned(), body.clone());
+                Ok(())
+            };
+            forge.state().change("ann", number, rename).unwrap();
+        },
+        "succeeded",
+    );
+}
+
+#[test]
+fn s1_a_head_that_was_pushed_to_and_never_offered_runs_nothing() {
+    merged_after(
+        |forge, _| {
+            let plan = forge.read("chiffon/plan/journal", "plans/journal.yaml");
+            let other = plan.replace("timeout_secs: 900", "timeout_secs: 901");
+            assert_ne!(plan, other);
+            forge.commit("chiffon/plan/journal", "plans/journal.yaml", &other);
+        },
+        // It is offered afresh, as an edit inside the merge.
+        "proposed",
+    );
+}
+
+#[test]
+fn s4_a_pull_request_that_somebody_else_opens_stands_for_no_plan() {
+    let (forge, bed, mut up) = on(Dialect::GitHub);
+    bed.push_request("journal", "Deploy the journal");
+    up.wait_for("journal: proposed");
+    let number = number_of(&forge, &bed, "journal");
+    let body = forge.state().pull(number).unwrap().body.clone();
+    forge.commit("dev", "readme", "x");
+    let other = forge.state().open("ann", "chiffon/plan/journal", "dev", "mine", &body).unwrap();
+    forge
+        .state()
+        .change("ann", other, |pull| {
+            pull.fate = Fate::Closed;
+            Ok(())
+        })
+        .unwrap();
+    forge.state().merge("ann", number, None, |_| false).unwrap();
+    up.wait_for("journal: succeeded");
+    assert_eq!(bed.status("journal")["run"]["approval"]["pull"], number);
+    end(up);
+}
+
+#[test]
+fn a_merge_that_nobody_saw_is_found_at_the_next_start() {
+    let (forge, bed, mut up) = on(Dialect::Gitea);
+    bed.push_request("journal", "Deploy the journal");
+    up.wait_for("journal: proposed");
+    let number = number_of(&forge, &bed, "journal");
+    bed.wait_until("its look is done", || labels_of(&forge, number).contains(&"state:proposed".to_owned()));
+    end(up);
+    forge.state().merge("ann", number, None, |_| false).unwrap();
+    bed.up_once().ends(0);
+    assert_eq!((bed.state("journal").as_str(), bed.infra.lines("journal").len()), ("succeeded", 1));
+    let merge = merge_of(&forge, number);
+    assert_eq!(status_of(&forge, &merge, "chiffon/apply"), "success", "it waits until that is said");
+}
+
+#[test]
+fn a_forge_that_fails_is_named_and_nothing_is_lost() {
+    let (forge, bed, mut up) = on(Dialect::GitHub);
+    let refusal = chiffon_tests::forge::Fault::Refuse;
+    for fault in [refusal(502, vec![]), refusal(429, vec![("retry-after", "1".to_owned())]), refusal(401, vec![])] {
+        forge.fault(fault);
+    }
+    up.wait_for_part("asks to wait 1 s");
+    bed.push_request("journal", "Deploy the journal");
+    up.wait_for("journal: proposed");
+    let number = number_of(&forge, &bed, "journal");
+    forge.state().merge("ann", number, None, |_| false).unwrap();
+    up.wait_for("journal: succeeded");
+    end(up);
+}
