@@ -59,6 +59,14 @@ impl Upstream {
         })
     }
 
+    /// The branch that the forge's HEAD names.
+    ///
+    /// # Errors
+    /// The forge can't be reached, or its HEAD names none.
+    pub fn default_branch(&self) -> Result<String, Error> {
+        self.git.default_branch(&self.url)
+    }
+
     /// Brings the head of a pull request as well, which is there also where its branch is gone.
     ///
     /// # Errors

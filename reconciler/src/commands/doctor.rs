@@ -1,6 +1,7 @@
 //! `chiffon doctor`: checks that everything Chiffon needs is there, and says the way out where it is not.
 
 mod bus;
+mod forge;
 mod lines;
 
 use std::os::unix::fs::PermissionsExt;
@@ -76,14 +77,12 @@ fn line(check: &Check, output: &Output) -> String {
 
 async fn with_config(home: &Home, environment: &Environment, config: &Config) -> Vec<Check> {
     let mirror = mirror::refresh(home, config, environment, &chiffon_requests::StopFlag::default());
-    let mut checks = vec![
-        requests(config),
-        hooks(config),
-        infra(config, &mirror),
-        private_state(home),
-        database(home, config).await,
-        running(home),
-    ];
+    let mut checks = match &config.spec.forge {
+        None => vec![requests(config), hooks(config)],
+        // Ours is a copy, which is made when it is needed; the forge has rules of its own in place of hooks.
+        Some(spec) => forge::checks(home, environment, config, spec).await,
+    };
+    checks.extend([infra(config, &mirror), private_state(home), database(home, config).await, running(home)]);
     match &config.spec.bus.amqp {
         // Agents elsewhere have a doctor of their own.
         Some(spec) => checks.extend(bus::checks(home, config, spec).await),

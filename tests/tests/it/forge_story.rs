@@ -432,3 +432,28 @@ fn a_forge_that_fails_is_named_and_nothing_is_lost() {
     up.wait_for("journal: succeeded");
     end(up);
 }
+
+#[test]
+fn doctor_says_what_the_token_lacks() {
+    let forge = TestForge::start(Dialect::Gitea);
+    let token = forge.account("chiffon-bot", Role::Write);
+    let bed = Bed::new();
+    bed.live_on(&forge, &token);
+    let checks = |said: &chiffon_tests::Said| {
+        let said = said.json();
+        let all = said["checks"].as_array().unwrap().clone();
+        move |what: &str| all.iter().find(|check| check["what"] == what).unwrap_or_else(|| panic!("{all:?}")).clone()
+    };
+    let check = checks(&bed.chiffon(&["--json", "doctor"]).ends(0));
+    assert!(check("forge")["found"].as_str().unwrap().contains("as chiffon-bot"));
+    assert_eq!(check("forge's git")["found"], "its branch is main");
+    forge.state().of_organization = true;
+    let check = checks(&bed.chiffon(&["--json", "doctor"]).ends(3));
+    assert!(check("who may write there")["found"].as_str().unwrap().contains("administers the repository"));
+    forge.account("chiffon-bot", Role::Read);
+    let check = checks(&bed.chiffon(&["--json", "doctor"]).ends(3));
+    assert_eq!(check("forge's repository")["fix"], "give that account write access to it");
+    bed.secret("forge-token", "revoked");
+    let check = checks(&bed.chiffon(&["--json", "doctor"]).ends(3));
+    assert_eq!(check("forge")["fix"], "make a new token, and put it into `forge.token_file`");
+}

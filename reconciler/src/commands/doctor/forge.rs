@@ -1,0 +1,71 @@
+//! The forge: whether it answers, who the token speaks as, and what that account may do there.
+
+use chiffon_forge::{Forge, Permission, Trouble};
+use chiffon_schemas::ForgeSpec;
+
+use super::{Check, bad, good};
+use crate::commands::chain;
+use crate::config::Config;
+use crate::environment::Environment;
+use crate::home::Home;
+
+/// All of it; what can't be asked since something before it failed is left out.
+pub(super) async fn checks(home: &Home, environment: &Environment, config: &Config, spec: &ForgeSpec) -> Vec<Check> {
+    let stop = chiffon_requests::StopFlag::default();
+    let (forge, upstream) = match crate::forge::open(home, config, environment, spec, &stop) {
+        Ok(opened) => opened,
+        Err(error) => return vec![bad("forge", chain(error.as_ref()), "mend `forge` in chiffon.yaml")],
+    };
+    let mut checks = Vec::new();
+    let login = match forge.identity().await {
+        Ok(identity) => {
+            checks.push(good("forge", format!("{}, as {}", identity.server, identity.login)));
+            identity.login
+        }
+        Err(trouble) => return vec![failed("forge", &trouble)],
+    };
+    checks.push(repository(&*forge).await);
+    checks.push(match forge.permission(&login).await {
+        Ok(_) => good("who may write there", "the forge says it"),
+        Err(trouble) => failed("who may write there", &trouble),
+    });
+    let what = "forge's git";
+    let looked = tokio::task::spawn_blocking(move || upstream.default_branch()).await;
+    checks.push(match looked {
+        Ok(Ok(branch)) if branch == crate::forge::BASE => good(what, "its branch is main"),
+        Ok(Ok(branch)) => bad(what, format!("its branch is {branch}"), "make main its default branch"),
+        Ok(Err(error)) => bad(what, chain(&error), "mend `forge.git_url`, or push what `chiffon init` made there"),
+        Err(error) => bad(what, error.to_string(), "run it again"),
+    });
+    if spec.insecure_tls {
+        let found = "insecure: whoever sits between may read the token and merge plans";
+        checks.push(bad(
+            "line to the forge",
+            found,
+            "write https:// and take `forge.insecure_tls` out of chiffon.yaml",
+        ));
+    }
+    checks
+}
+
+async fn repository(forge: &dyn Forge) -> Check {
+    let what = "forge's repository";
+    match forge.repository().await {
+        Ok(found) if found.permission < Permission::Write => {
+            let found = format!("{}: Chiffon's account may only read", found.full_name);
+            bad(what, found, "give that account write access to it")
+        }
+        Ok(found) => good(what, format!("{}, which Chiffon's account may write to", found.full_name)),
+        Err(trouble) => failed(what, &trouble),
+    }
+}
+
+fn failed(what: &'static str, trouble: &Trouble) -> Check {
+    let fix = match trouble {
+        Trouble::Unauthorized { .. } => "make a new token, and put it into `forge.token_file`",
+        Trouble::Forbidden { .. } => "give the token, or its account, what is named",
+        Trouble::Unreachable { .. } => "mend `forge.url` in chiffon.yaml, or the line to it",
+        _ => "look into the forge's own log, then run it again",
+    };
+    bad(what, trouble.to_string(), fix)
+}
