@@ -118,6 +118,12 @@ pub enum Error {
         /// Its command.
         command: &'static str,
     },
+    /// A repository that was to be a copy of a forge's is one of its own.
+    #[error("{} is a repository of its own and no copy of the forge's: push what it holds to the forge, then move it away", path.display())]
+    NotACopy {
+        /// The repository.
+        path: std::path::PathBuf,
+    },
     /// A remote's hooks or rules took a push for one that they do not take; its words are in the message.
     #[error("git push failed: {message}")]
     RefusedPush {

@@ -9,6 +9,9 @@ use chiffon_schemas::{Name, Oid};
 
 use crate::{Error, Git, GitUrl, RefName, Repo};
 
+/// The file that marks a repository as a copy.
+const MARK: &str = "chiffon-copy";
+
 /// A forge's repository and our copy of it.
 #[derive(Debug, Clone)]
 pub struct Upstream {
@@ -23,15 +26,24 @@ impl Upstream {
         Self { git, path: path.into(), url }
     }
 
-    /// Our copy; made where there is none.
+    /// Our copy; made where there is none. A repository that was not made as a copy is left alone: bringing it up to date
+    /// would put the forge's `main` in the place of its own.
     ///
     /// # Errors
-    /// It can't be made or opened.
+    /// [`Error::NotACopy`], or it can't be made or opened.
     pub fn open(&self) -> Result<Repo, Error> {
         if !self.path.join("HEAD").is_file() {
             self.git.init_bare(&self.path, "main")?;
         }
-        Repo::open(&self.path)
+        let repo = Repo::open(&self.path)?;
+        let mark = self.path.join(MARK);
+        if !mark.is_file() {
+            if repo.reference(&RefName::branch("main")?)?.is_some() {
+                return Err(Error::NotACopy { path: self.path.clone() });
+            }
+            std::fs::write(&mark, "").map_err(|source| Error::Io { path: mark, source })?;
+        }
+        Ok(repo)
     }
 
     /// Brings the copy up to date. Blocks while git runs.

@@ -457,3 +457,19 @@ fn doctor_says_what_the_token_lacks() {
     let check = checks(&bed.chiffon(&["--json", "doctor"]).ends(3));
     assert_eq!(check("forge")["fix"], "make a new token, and put it into `forge.token_file`");
 }
+
+#[test]
+fn a_repository_of_its_own_is_not_made_a_copy_of_the_forges() {
+    let forge = TestForge::start(Dialect::Gitea);
+    let token = forge.account("chiffon-bot", Role::Write);
+    let bed = Bed::new();
+    let aside = bed.path().join("aside.git");
+    std::fs::rename(bed.requests(), &aside).unwrap();
+    std::fs::create_dir(bed.requests()).unwrap();
+    bed.live_on(&forge, &token);
+    std::fs::rename(&aside, bed.requests()).unwrap();
+    let before = bed.bare_git(&["rev-parse", "main"]);
+    let refused = bed.up_once().ends(1);
+    assert!(refused.err.contains("push what it holds to the forge, then move it away"), "{}", refused.err);
+    assert_eq!(bed.bare_git(&["rev-parse", "main"]), before);
+}
