@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use crate::bus::Bus;
 use crate::commands::Exit;
 use crate::config::{self, Config};
-use crate::driver::{Driver, Fetched, ForgeNews};
+use crate::driver::{Driver, Fetched};
 use crate::environment::{self, Environment};
 use crate::home::Home;
 use crate::output::Output;
@@ -45,7 +45,7 @@ pub use report::tone;
 use agent::Embedded;
 use ears::Ears;
 use fetching::Fetching;
-use forging::Worker;
+use forging::{Worker, said_by};
 use intake::Intake;
 use leader::Leader;
 use watched::Watched;
@@ -367,35 +367,6 @@ impl Loop<'_> {
         }
     }
 
-    /// Takes in what the forge said; whether to look at everything.
-    async fn forge_said(&mut self, said: ForgeNews) -> bool {
-        self.say_forge(&said);
-        match self.driver.forge_said(said.clone()).await {
-            Ok(look) => look,
-            Err(error) => {
-                self.complain(&error);
-                if let Some(worker) = &mut self.forging {
-                    worker.again(said);
-                }
-                true
-            }
-        }
-    }
-
-    /// Says each trouble of the forge once, and when there are none any more.
-    fn say_forge(&self, said: &ForgeNews) {
-        let ForgeNews::Trouble { about, why } = said else { return };
-        let known = self.driver.forge_troubles();
-        let before = known.and_then(|troubles| troubles.get(about));
-        match why {
-            Some(why) if before != Some(why) => self.output.failure(why, &[]),
-            None if before.is_some() && known.is_some_and(|troubles| troubles.len() == 1) => {
-                self.output.progress("the forge works");
-            }
-            Some(_) | None => {}
-        }
-    }
-
     /// Goes on leading; ends where another one leads by now.
     async fn lead(&mut self) -> Result<()> {
         match self.leader.renew().await {
@@ -559,14 +530,6 @@ impl Loop<'_> {
                 self.output.progress(&format!("chiffon.yaml is left as it was: {error}"));
             }
         }
-    }
-}
-
-/// What the forge says next; nothing, for ever, where there is none, and `None` where nothing more will come.
-async fn said_by(forging: &mut Option<Worker>) -> Option<ForgeNews> {
-    match forging {
-        Some(worker) => worker.said().await,
-        None => std::future::pending().await,
     }
 }
 

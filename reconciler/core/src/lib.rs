@@ -10,6 +10,7 @@ mod decide;
 pub mod facts;
 mod gate;
 mod policy;
+mod pull;
 pub mod risk;
 mod state;
 

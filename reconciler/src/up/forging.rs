@@ -321,3 +321,42 @@ fn name_of(pull: &chiffon_forge::Pull) -> Option<Name> {
     let name = pull.head.strip_prefix(PLAN_BRANCHES).filter(|_| !pull.foreign)?;
     Name::parse(name).ok()
 }
+
+/// What the forge says next; nothing, for ever, where there is none, and `None` where nothing more will come.
+pub(super) async fn said_by(forging: &mut Option<Worker>) -> Option<ForgeNews> {
+    match forging {
+        Some(worker) => worker.said().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl super::Loop<'_> {
+    /// Takes in what the forge said; whether to look at everything.
+    pub(super) async fn forge_said(&mut self, said: ForgeNews) -> bool {
+        self.say_forge(&said);
+        match self.driver.forge_said(said.clone()).await {
+            Ok(look) => look,
+            Err(error) => {
+                self.complain(&error);
+                if let Some(worker) = &mut self.forging {
+                    worker.again(said);
+                }
+                true
+            }
+        }
+    }
+
+    /// Says each trouble of the forge once, and when there are none any more.
+    fn say_forge(&self, said: &ForgeNews) {
+        let ForgeNews::Trouble { about, why } = said else { return };
+        let known = self.driver.forge_troubles();
+        let before = known.and_then(|troubles| troubles.get(about));
+        match why {
+            Some(why) if before != Some(why) => self.output.failure(why, &[]),
+            None if before.is_some() && known.is_some_and(|troubles| troubles.len() == 1) => {
+                self.output.progress("the forge works");
+            }
+            Some(_) | None => {}
+        }
+    }
+}
