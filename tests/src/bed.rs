@@ -128,24 +128,27 @@ impl Bed {
 
     /// Moves the requests repository to a forge: the home gets a copy of it from now on, and the person's clone is of the
     /// forge's. `token` is of the account that Chiffon speaks as. The forge is looked at every second.
-    pub fn live_on(&self, forge: &crate::forge::TestForge, token: &str) {
+    pub fn live_on(&self, forge: &dyn crate::forge::Host, token: &str) {
         self.live_on_polling(forge, token, 1, "");
     }
 
     /// As [`Bed::live_on`], looked at as often as that, with these lines more under `forge`.
-    pub fn live_on_polling(&self, forge: &crate::forge::TestForge, token: &str, poll_secs: u32, lines: &str) {
-        let bare = forge.bare().to_str().unwrap();
-        self.git(&["push", "--quiet", bare, "HEAD:main"]);
-        self.git(&["remote", "set-url", "origin", bare]);
+    pub fn live_on_polling(&self, forge: &dyn crate::forge::Host, token: &str, poll_secs: u32, lines: &str) {
+        let url = forge.git_url("ann");
+        self.git(&["push", "--quiet", &url, "HEAD:main"]);
+        self.git(&["remote", "set-url", "origin", &url]);
         fs::remove_dir_all(self.requests()).unwrap();
         self.secret("forge-token", token);
         let kind = match forge.dialect() {
             crate::forge::Dialect::Gitea => "forgejo",
             crate::forge::Dialect::GitHub => "github",
         };
+        // One that answers git over HTTP is found by its own address.
+        let git = if url.starts_with("http") { String::new() } else { format!("    git_url: {url}\n") };
         self.configure(&format!(
-            "  poll_secs: {poll_secs}\n  forge:\n    kind: {kind}\n    url: {}\n    repository: ops/requests\n    git_url: {bare}\n    token_file: forge-token\n{lines}",
-            forge.url()
+            "  poll_secs: {poll_secs}\n  forge:\n    kind: {kind}\n    url: {}\n    repository: {}\n{git}    token_file: forge-token\n{lines}",
+            forge.url(),
+            forge.slug()
         ));
     }
 

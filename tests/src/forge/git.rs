@@ -20,6 +20,11 @@ fn git(bare: &Path, login: &str, arguments: &[&str]) -> Option<String> {
     done.status.success().then(|| String::from_utf8(done.stdout).unwrap().trim().to_owned())
 }
 
+/// Runs git in a bare repository as nobody in particular; what it printed, where it succeeded.
+pub fn run(bare: &Path, arguments: &[&str]) -> Option<String> {
+    git(bare, "forge", arguments)
+}
+
 /// The commit of a branch.
 pub fn tip(bare: &Path, branch: &str) -> Option<String> {
     let reference = format!("refs/heads/{branch}");

@@ -140,6 +140,9 @@ fn pull_of(forge: &Forge, pull: &Pull) -> Value {
     let repository = |id: u64| json!({ "id": id, "name": forge.slug.1 });
     let head_repository = if pull.fork.is_some() { 2 } else { 1 };
     let open = pull.fate == Fate::Open;
+    // Who deleted the branch is shown where its last commit is kept.
+    let is_there = pull.fork.is_some() || super::git::tip(&forge.bare, &pull.head).is_some();
+    let head = if is_there { pull.head.clone() } else { format!("refs/pull/{}/head", pull.number) };
     json!({
         "id": pull.number, "number": pull.number, "user": account(&pull.author), "title": pull.title, "body": pull.body,
         "labels": pull.labels.iter().filter_map(|id| label_of(forge, *id)).collect::<Vec<_>>(),
@@ -149,7 +152,7 @@ fn pull_of(forge: &Forge, pull: &Pull) -> Value {
         "html_url": format!("http://forge.test/{}/{}/pulls/{}", forge.slug.0, forge.slug.1, pull.number),
         "base": { "label": pull.base, "ref": pull.base, "sha": "", "repo_id": 1, "repo": repository(1) },
         "head": {
-            "label": pull.head, "ref": pull.head, "sha": pull.head_commit, "repo_id": head_repository,
+            "label": pull.head, "ref": head, "sha": pull.head_commit, "repo_id": head_repository,
             "repo": repository(head_repository),
         },
     })
@@ -388,7 +391,8 @@ async fn statuses(
     Query(asked): Asked,
 ) -> Json<Value> {
     let forge = shared.forge();
-    let all: Vec<&Status> = forge.statuses.get(&commit).into_iter().flatten().rev().collect();
+    // All of them are of one second, in which none is the latest.
+    let all: Vec<&Status> = forge.statuses.get(&commit).into_iter().flatten().collect();
     Json(page(all, &asked).into_iter().map(status_of).collect())
 }
 

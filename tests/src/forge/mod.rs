@@ -5,9 +5,10 @@ mod description;
 mod git;
 mod gitea;
 mod github;
+mod host;
+mod real;
 mod state;
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +22,8 @@ use axum::response::{IntoResponse, Response};
 
 use description::Description;
 
+pub use host::{Host, Shown};
+pub use real::RealGitea;
 pub use state::{Comment, Fate, Fault, No, Pull, Review, Role, State, Status};
 
 /// Who asks.
@@ -82,16 +85,6 @@ impl TestForge {
         Self { dialect, shared, address, _folder: folder, bare, _stop: stop }
     }
 
-    /// How it speaks.
-    pub fn dialect(&self) -> Dialect {
-        self.dialect
-    }
-
-    /// Its address.
-    pub fn url(&self) -> String {
-        format!("http://{}", self.address)
-    }
-
     /// The bare repository behind it.
     pub fn bare(&self) -> &Path {
         &self.bare
@@ -102,36 +95,12 @@ impl TestForge {
         self.shared.forge()
     }
 
-    /// An account with a role and a token that may do all that the account may.
-    pub fn account(&self, login: &str, role: Role) -> String {
-        let token = format!("token-of-{login}");
-        let mut forge = self.state();
-        forge.roles.insert(login.to_owned(), role);
-        forge.tokens.insert(token.clone(), (login.to_owned(), BTreeSet::from(["all".to_owned()])));
-        token
-    }
-
     /// What a file of a branch holds.
     ///
     /// # Panics
     /// It is not there.
     pub fn read(&self, branch: &str, path: &str) -> String {
         git::read(&self.bare, branch, path).unwrap()
-    }
-
-    /// Commits a file on a branch, which begins at `main` where it is not there yet; the commit.
-    pub fn commit(&self, branch: &str, path: &str, text: &str) -> String {
-        git::commit(&self.bare, branch, Some("main"), path, text)
-    }
-
-    /// Takes a branch away.
-    pub fn remove_branch(&self, branch: &str) {
-        git::remove(&self.bare, branch);
-    }
-
-    /// The commit of a branch.
-    pub fn tip(&self, branch: &str) -> Option<String> {
-        git::tip(&self.bare, branch)
     }
 
     /// Puts something that goes wrong behind what is there already.
@@ -217,6 +186,12 @@ async fn enter(Extracted(shared): Extracted<Shared>, mut request: Request<Body>,
         let mut forge = shared.forge();
         forge.asked.push(format!("{} {}", request.method(), request.uri()));
         let login = token.and_then(|token| forge.tokens.get(token)).map(|(login, _)| login.clone());
+        if forge
+            .refuses
+            .is_some_and(|(method, path)| request.method() == method && request.uri().path().ends_with(path))
+        {
+            return (StatusCode::SERVICE_UNAVAILABLE, r#"{"message": "as the test wants it"}"#).into_response();
+        }
         let is_due = !matches!(forge.faults.front(), None | Some(Fault::StillComputing));
         (login, if is_due { forge.faults.pop_front() } else { None })
     };

@@ -163,6 +163,8 @@ pub struct State {
     pub sign_with: Option<String>,
     /// What goes wrong next.
     pub faults: VecDeque<Fault>,
+    /// What is refused for as long as this is here: a method and how the path ends.
+    pub refuses: Option<(&'static str, &'static str)>,
     /// Questions so far: method and path.
     pub asked: Vec<String>,
     /// Questions and answers that are not as the vendor describes them.
@@ -186,6 +188,7 @@ impl State {
             of_organization: false,
             sign_with: None,
             faults: VecDeque::new(),
+            refuses: None,
             asked: Vec::new(),
             undescribed: Vec::new(),
             now: 1_700_000_000,

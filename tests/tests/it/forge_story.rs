@@ -1,6 +1,6 @@
 //! From a push to a record, where plans are pull requests.
 
-use chiffon_tests::forge::{Dialect, Fate, Role, TestForge};
+use chiffon_tests::forge::{Dialect, Fate, Host, RealGitea, Role, TestForge};
 use chiffon_tests::{Background, Bed};
 
 /// A home whose requests live on a forge, with a bot and `ann`, who may merge.
@@ -20,28 +20,24 @@ fn end(up: Background) {
 }
 
 /// The number of the open pull request of a request.
-fn number_of(forge: &TestForge, bed: &Bed, name: &str) -> u64 {
+fn number_of(forge: &dyn Host, bed: &Bed, name: &str) -> u64 {
     let head = format!("chiffon/plan/{name}");
-    let number = || {
-        let forge = forge.state();
-        let mut open = forge.pulls.values().filter(|pull| pull.head == head && pull.fate == Fate::Open);
-        open.next().map(|pull| pull.number)
-    };
-    bed.wait_until("its pull request is open", || number().is_some());
-    number().unwrap()
+    bed.wait_until("its pull request is open", || forge.open_of(&head).is_some());
+    forge.open_of(&head).unwrap()
 }
 
-fn story(dialect: Dialect) {
-    let (forge, bed, mut up) = on(dialect);
+/// Pushed, opened, merged by a person, run and recorded: what every forge has to show.
+fn story(forge: &dyn Host, bed: &Bed, mut up: Background) {
     bed.push_request("journal", "Deploy the journal");
     up.wait_for("journal: proposed");
-    let number = number_of(&forge, &bed, "journal");
-    let pull = forge.state().pull(number).unwrap().clone();
+    bed.wait_until("its pull request is open", || forge.open_of("chiffon/plan/journal").is_some());
+    let number = forge.open_of("chiffon/plan/journal").unwrap();
+    let pull = forge.shown(number);
     assert_eq!((pull.author.as_str(), pull.base.as_str()), ("chiffon-bot", "main"));
     assert!(pull.body.starts_with("<!-- chiffon:v1 request="), "{}", pull.body);
     assert_eq!(pull.title, "plan: deploy the journal on alpha (1 task)");
     assert!(forge.tip("chiffon/audit").is_some(), "what was offered is recorded there before it is seen");
-    forge.state().merge("ann", number, None, |_| false).unwrap();
+    forge.merge("ann", number);
     up.wait_for("journal: succeeded");
     let run = bed.status("journal");
     let approval = &run["run"]["approval"];
@@ -49,23 +45,24 @@ fn story(dialect: Dialect) {
     bed.wait_until("the result is on the forge", || {
         forge.tip("chiffon/audit") == Some(bed.audit_tip().trim().to_owned())
     });
-    let merge = merge_of(&forge, number);
+    let merge = forge.shown(number).merge.unwrap();
     bed.wait_until("the merge commit says how it ended", || {
-        status_of(&forge, &merge, "chiffon/apply") == "success"
-            && status_of(&forge, &merge, "chiffon/verify") == "success"
+        forge.status(&merge, "chiffon/apply") == "success" && forge.status(&merge, "chiffon/verify") == "success"
     });
-    bed.wait_until("the labels say it as well", || labels_of(&forge, number).contains(&"state:succeeded".to_owned()));
-    let head = forge.state().pull(number).unwrap().head_commit.clone();
+    bed.wait_until("the labels say it as well", || forge.shown(number).labels.contains("state:succeeded"));
     for context in ["chiffon/plan", "chiffon/policy", "chiffon/fresh"] {
-        assert_eq!(status_of(&forge, &head, context), "success", "{context}");
+        assert_eq!(forge.status(&pull.head, context), "success", "{context}");
     }
-    bed.wait_until("the comment says it too", || sticky_of(&forge, number).contains("**succeeded**"));
-    let comments = forge.state().pull(number).unwrap().comments.clone();
+    let comments = || forge.shown(number).comments;
+    bed.wait_until("the comment says it too", || comments().iter().any(|(_, body)| body.contains("**succeeded**")));
+    let comments = comments();
     assert_eq!(comments.len(), 1, "one sticky comment, and no other: {comments:?}");
-    assert!(comments[0].body.contains("**succeeded** · 1 of 1 steps done"), "{}", comments[0].body);
-    assert!(comments[0].body.contains("1 ok, 1 changed, 0 failed"), "{}", comments[0].body);
+    let (author, body) = &comments[0];
+    assert_eq!(author, "chiffon-bot");
+    assert!(body.starts_with("<!-- chiffon:run "), "{body}");
+    assert!(body.contains("**succeeded** · 1 of 1 steps done"), "{body}");
+    assert!(body.contains("1 ok, 1 changed, 0 failed"), "{body}");
     end(up);
-    assert_eq!(forge.state().undescribed, Vec::<String>::new());
 }
 
 /// The commit that a merge made.
@@ -76,27 +73,27 @@ fn merge_of(forge: &TestForge, number: u64) -> String {
     }
 }
 
-/// The newest status of a commit in a context; empty where there is none.
-fn status_of(forge: &TestForge, commit: &str, context: &str) -> String {
-    let forge = forge.state();
-    let mut all = forge.statuses.get(commit).into_iter().flatten();
-    all.rfind(|status| status.context == context).map_or_else(String::new, |status| status.state.clone())
-}
-
-fn labels_of(forge: &TestForge, number: u64) -> Vec<String> {
-    let mut forge = forge.state();
-    let ids = forge.pull(number).unwrap().labels.clone();
-    ids.iter().map(|id| forge.labels[id].0.clone()).collect()
-}
-
 #[test]
 fn s2_a_sentence_becomes_a_pull_request_and_its_merge_a_run_on_gitea() {
-    story(Dialect::Gitea);
+    let (forge, bed, up) = on(Dialect::Gitea);
+    story(&forge, &bed, up);
 }
 
 #[test]
 fn s2_a_sentence_becomes_a_pull_request_and_its_merge_a_run_on_github() {
-    story(Dialect::GitHub);
+    let (forge, bed, up) = on(Dialect::GitHub);
+    story(&forge, &bed, up);
+}
+
+#[test]
+fn s2_a_sentence_becomes_a_pull_request_and_its_merge_a_run_on_a_real_gitea() {
+    let Some(forge) = RealGitea::start() else { return };
+    let bed = Bed::new();
+    let token = forge.account("chiffon-bot", Role::Write);
+    forge.account("ann", Role::Write);
+    bed.live_on(&forge, &token);
+    let up = bed.up();
+    story(&forge, &bed, up);
 }
 
 #[test]
@@ -141,6 +138,45 @@ fn closing_the_pull_request_rejects_the_plan_and_its_branch_goes() {
     end(up);
 }
 
+/// A life that ends between opening a pull request and its record is followed by one that knows nothing of it.
+#[test]
+fn a_merge_of_a_pull_request_that_was_never_recorded_is_an_approval() {
+    for dialect in [Dialect::Gitea, Dialect::GitHub] {
+        let (forge, bed, mut up) = on(dialect);
+        forge.state().refuses = Some(("POST", "/pulls"));
+        bed.push_request("journal", "Deploy the journal");
+        up.wait_for("journal: proposed");
+        bed.wait_until("its branch is there", || forge.tip("chiffon/plan/journal").is_some());
+        end(up);
+        forge.state().refuses = None;
+        let number = forge.state().open("chiffon-bot", "chiffon/plan/journal", "main", "plan: it", "").unwrap();
+        forge.merge("ann", number);
+        up = bed.up();
+        up.wait_for("journal: succeeded");
+        assert_eq!(forge.pulls(), 1, "no other is opened of the same commit");
+        end(up);
+    }
+}
+
+/// Forges can delete a branch with its merge, and Gitea then calls it otherwise.
+#[test]
+fn a_merge_that_deletes_its_branch_is_the_same_approval() {
+    for dialect in [Dialect::Gitea, Dialect::GitHub] {
+        let (forge, bed, mut up) = on(dialect);
+        bed.push_request("journal", "Deploy the journal");
+        up.wait_for("journal: proposed");
+        let number = number_of(&forge, &bed, "journal");
+        end(up);
+        forge.merge("ann", number);
+        forge.remove_branch("chiffon/plan/journal");
+        up = bed.up();
+        up.wait_for("journal: succeeded");
+        let merge = merge_of(&forge, number);
+        bed.wait_until("it is said", || forge.status(&merge, "chiffon/apply") == "success");
+        end(up);
+    }
+}
+
 /// The sticky comment of a pull request; empty where there is none.
 fn sticky_of(forge: &TestForge, number: u64) -> String {
     let mut forge = forge.state();
@@ -175,8 +211,7 @@ fn a_failure_is_announced_and_a_comment_does_the_unfinished_hosts_again() {
         up.wait_for("faulty: failed");
         let merge = merge_of(&forge, number);
         bed.wait_until("the merge commit says that it failed", || {
-            status_of(&forge, &merge, "chiffon/apply") == "failure"
-                && status_of(&forge, &merge, "chiffon/verify") == "failure"
+            forge.status(&merge, "chiffon/apply") == "failure" && forge.status(&merge, "chiffon/verify") == "failure"
         });
         let is_ping = |body: &str| body.starts_with("<!-- chiffon:ping failed ");
         let pings = || forge.state().pull(number).unwrap().comments.iter().filter(|c| is_ping(&c.body)).count();
@@ -190,9 +225,7 @@ fn a_failure_is_announced_and_a_comment_does_the_unfinished_hosts_again() {
         let mut lines = bed.infra.lines("faulty");
         lines.sort();
         assert_eq!(lines, ["alpha", "beta", "beta"], "alpha was done");
-        bed.wait_until("the merge commit says that all is well", || {
-            status_of(&forge, &merge, "chiffon/apply") == "success"
-        });
+        bed.wait_until("the merge commit says that all is well", || forge.status(&merge, "chiffon/apply") == "success");
         assert_eq!(pings(), 1, "what was said once is not said again");
         end(up);
     }
@@ -408,13 +441,13 @@ fn a_merge_that_nobody_saw_is_found_at_the_next_start() {
     bed.push_request("journal", "Deploy the journal");
     up.wait_for("journal: proposed");
     let number = number_of(&forge, &bed, "journal");
-    bed.wait_until("its look is done", || labels_of(&forge, number).contains(&"state:proposed".to_owned()));
+    bed.wait_until("its look is done", || forge.shown(number).labels.contains("state:proposed"));
     end(up);
     forge.state().merge("ann", number, None, |_| false).unwrap();
     bed.up_once().ends(0);
     assert_eq!((bed.state("journal").as_str(), bed.infra.lines("journal").len()), ("succeeded", 1));
     let merge = merge_of(&forge, number);
-    assert_eq!(status_of(&forge, &merge, "chiffon/apply"), "success", "it waits until that is said");
+    assert_eq!(forge.status(&merge, "chiffon/apply"), "success", "it waits until that is said");
 }
 
 #[test]

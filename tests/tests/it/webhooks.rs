@@ -1,6 +1,6 @@
 //! What a forge says of itself: it wakes, and decides nothing (S5).
 
-use chiffon_tests::forge::{Dialect, Role, TestForge};
+use chiffon_tests::forge::{Dialect, Host, Role, TestForge};
 use chiffon_tests::http::{Reply, ask};
 use chiffon_tests::{Background, Bed};
 use serde_json::json;

@@ -31,9 +31,15 @@ const PAGES: usize = 20;
 /// How long until a merge that came too early is tried again.
 const MERGEABLE_AFTER: Duration = Duration::from_secs(1);
 
-/// What a token needs, in the words of the page that makes one.
+/// A branch that was just pushed is not known to the server at once: how often a pull request of it is tried again, and how
+/// far apart.
+const TRIES: usize = 10;
+const APART: Duration = Duration::from_millis(200);
+
 /// What the bot needs where only an administrator is told who may write.
 const ADMIN: &str = "an account that administers the repository, since it is an organization's";
+
+/// What a token needs, in the words of the page that makes one.
 const REPOSITORY: &str = "the scope write:repository, and write access to the repository";
 const ISSUE: &str = "the scope write:issue, and write access to the repository";
 const USER: &str = "the scope read:user";
@@ -230,7 +236,16 @@ impl Forge for Gitea {
     async fn open(&self, new: &NewPull) -> Result<Pull, Trouble> {
         const ABOUT: (&str, &str) = ("open a pull request", REPOSITORY);
         let body = json!({ "head": new.head, "base": new.base, "title": titled(&new.edit), "body": new.edit.body });
-        match self.of_repository(Method::POST, &["pulls"], &[], Some(body), ABOUT).await {
+        let post = async || self.of_repository(Method::POST, &["pulls"], &[], Some(body.clone()), ABOUT).await;
+        let mut opened = post().await;
+        for _ in 1..TRIES {
+            if !matches!(opened, Err(Trouble::NotFound { .. })) {
+                break;
+            }
+            tokio::time::sleep(APART).await;
+            opened = post().await;
+        }
+        match opened {
             Ok(answer) => self.pull_of(&answer, ABOUT.0).await,
             // It was opened before, and the answer to that was lost.
             Err(conflict @ Trouble::Conflict { .. }) => {
@@ -329,12 +344,16 @@ impl Forge for Gitea {
         const ABOUT: (&str, &str) = ("read a commit's statuses", REPOSITORY);
         let query = [("sort", "recentupdate".to_owned())];
         let rows = self.list::<wire::StatusRow>(&["statuses", commit.as_str()], &query, ABOUT, |_| true).await?;
-        let mut newest: BTreeMap<String, Status> = BTreeMap::new();
+        // Those of one second come in any order, and the orders by number that are on offer differ between versions.
+        let mut newest: BTreeMap<String, (u64, Status)> = BTreeMap::new();
         for row in rows {
-            let status = row.status();
-            newest.entry(status.context.clone()).or_insert(status);
+            let (id, status) = row.status();
+            let known = newest.entry(status.context.clone()).or_insert_with(|| (id, status.clone()));
+            if known.0 < id {
+                *known = (id, status);
+            }
         }
-        Ok(newest.into_values().collect())
+        Ok(newest.into_values().map(|(_, status)| status).collect())
     }
 
     async fn reviews(&self, number: u64) -> Result<Vec<Review>, Trouble> {

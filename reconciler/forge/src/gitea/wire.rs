@@ -58,8 +58,16 @@ pub(super) struct Repository {
 struct Branch {
     #[serde(rename = "ref")]
     name: String,
+    label: String,
     sha: String,
     repo_id: i64,
+}
+
+impl Branch {
+    /// The branch's name. Once it is deleted, the server says where it keeps the commit instead, and the name beside that.
+    fn name(self) -> String {
+        if self.name.starts_with("refs/pull/") && !self.label.is_empty() { self.label } else { self.name }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -113,9 +121,9 @@ impl PullRow {
             body: self.body.unwrap_or_default(),
             state,
             foreign: self.head.repo_id != self.base.repo_id,
-            base: self.base.name,
-            head: self.head.name,
-            head_commit: Oid::parse(self.head.sha).ok(),
+            base: self.base.name(),
+            head_commit: Oid::parse(&self.head.sha).ok(),
+            head: self.head.name(),
             author: login(self.user),
             labels: self.labels.unwrap_or_default().into_iter().map(|label| label.name).collect::<BTreeSet<_>>(),
             updated,
@@ -184,6 +192,7 @@ impl ReviewRow {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct StatusRow {
+    id: u64,
     context: String,
     status: String,
     description: Option<String>,
@@ -191,8 +200,9 @@ pub(super) struct StatusRow {
 }
 
 impl StatusRow {
-    pub fn status(self) -> Status {
-        Status {
+    /// Its number, which grows, and what it says.
+    pub fn status(self) -> (u64, Status) {
+        let status = Status {
             context: self.context,
             state: match self.status.as_str() {
                 "success" => StatusState::Success,
@@ -203,7 +213,8 @@ impl StatusRow {
             },
             description: self.description.unwrap_or_default(),
             url: self.target_url.filter(|url| !url.is_empty()),
-        }
+        };
+        (self.id, status)
     }
 }
 

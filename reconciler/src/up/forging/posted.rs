@@ -17,6 +17,8 @@ pub(super) struct Posted {
     pulls: BTreeMap<u64, OfPull>,
     /// When each request's pull request was asked about last.
     asked: BTreeMap<Name, Instant>,
+    /// Requests whose plan branch was moved in this life: nobody else can have opened a pull request of where it is now.
+    pushed: BTreeSet<Name>,
 }
 
 /// What shows that something about a pull request changed.
@@ -88,6 +90,19 @@ impl Posted {
         let due = self.asked.get(name).map_or(now, |asked| (*asked + apart).max(now));
         self.asked.insert(name.clone(), due);
         due
+    }
+
+    /// A request's plan branch is about to be moved.
+    pub fn pushed(&mut self, name: &Name) {
+        if self.pushed.len() >= MOST {
+            self.pushed.clear();
+        }
+        self.pushed.insert(name.clone());
+    }
+
+    /// Whether a request's plan branch was moved in this life.
+    pub fn is_pushed(&self, name: &Name) -> bool {
+        self.pushed.contains(name)
     }
 
     /// When one may be made to look otherwise again: what changes all the time is shown now and then.

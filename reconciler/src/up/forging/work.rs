@@ -34,6 +34,7 @@ impl Forging {
         match job.clone() {
             ForgeJob::Audit { commit } => self.push_audit(commit).await,
             ForgeJob::Branch { name, commit, seen } => {
+                self.posted.pushed(&name);
                 let moved =
                     self.git(move |upstream| match upstream.move_plan_branch(&name, commit.as_ref(), seen.as_ref()) {
                         // A person was faster: the next look sees what they did.
@@ -43,9 +44,17 @@ impl Forging {
                 moved.await
             }
             ForgeJob::Propose { name, plan, number, new } => {
-                let pull = match number {
-                    Some(number) => self.forge.edit(number, &new.edit).await?,
-                    None => self.forge.open(&new).await?,
+                let before = match number {
+                    Some(_) => None,
+                    None => self.opened_before(&name, &new).await?,
+                };
+                let pull = match (number, before) {
+                    (Some(number), _) => self.forge.edit(number, &new.edit).await?,
+                    (None, Some(pull)) if pull.state == chiffon_forge::PullState::Open => {
+                        self.forge.edit(pull.number, &new.edit).await?
+                    }
+                    (None, Some(pull)) => pull,
+                    (None, None) => self.forge.open(&new).await?,
                 };
                 self.posted.of(pull.number).edit = Some(new.edit);
                 // From here on the list of changes has everything.
@@ -72,6 +81,22 @@ impl Forging {
                 }
             }
         }
+    }
+
+    /// The pull request of the very commit that the plan branch is at, where another life of this process may have opened it
+    /// and have ended before that was recorded. A person may have merged or closed it since: then that is the answer, and a
+    /// second one would only hide it.
+    async fn opened_before(&mut self, name: &Name, new: &NewPull) -> Result<Option<chiffon_forge::Pull>, NotDone> {
+        if self.posted.is_pushed(name) {
+            return Ok(None);
+        }
+        let branch = RefName::forge_plan_branch(name);
+        let tip = self.git(move |upstream| upstream.open()?.reference(&branch)).await?;
+        let found = self.forge.find(&new.head).await?;
+        let is_it = |pull: &chiffon_forge::Pull| {
+            pull.base == new.base && self.is_bot(&pull.author) && tip.is_some() && pull.head_commit == tip
+        };
+        Ok(found.filter(is_it))
     }
 
     /// Writes a file of `main`, or opens a pull request with it where `main` is protected.
