@@ -58,7 +58,7 @@ pub trait Host: Send + Sync {
     fn reactions(&self, comment: u64) -> BTreeSet<(String, String)>;
 
     /// A pull request from somebody's fork, from a branch of this name; its number.
-    fn from_fork(&self, login: &str, branch: &str) -> u64;
+    fn open_from_fork(&self, login: &str, branch: &str) -> u64;
 }
 
 /// A pull request as people see it.
@@ -179,7 +179,7 @@ impl Host for TestForge {
         self.state().comment_of(comment).unwrap().1.reactions.clone()
     }
 
-    fn from_fork(&self, login: &str, branch: &str) -> u64 {
+    fn open_from_fork(&self, login: &str, branch: &str) -> u64 {
         let mut forge = self.state();
         let author = self.bare.clone();
         git::commit(&author, "fork", Some("main"), "theirs", "theirs\n");

@@ -354,7 +354,7 @@ async fn what_changed_since_is_found_over_all_pages(bed: Bed) {
 
 async fn s4_what_comes_from_a_fork_is_told_apart(bed: Bed) {
     bed.server.account("mallory", Role::Read);
-    let number = bed.server.from_fork("mallory", BRANCH);
+    let number = bed.server.open_from_fork("mallory", BRANCH);
     assert!(bed.bot.pull(number).await.unwrap().unwrap().foreign);
     assert_eq!(
         bed.bot.find(BRANCH).await.unwrap(),
