@@ -80,7 +80,9 @@ pub enum Command {
     /// Check request and plan files
     Validate(Validate),
     /// Check that everything Chiffon needs is there
-    Doctor,
+    Doctor(Doctor),
+    /// Make a repository on a forge ready: labels, webhook, and the rule of main
+    Forge(Forge),
     /// List what was decided and done
     Audit(Audit),
     /// List messages of the bus that nobody could use
@@ -127,6 +129,43 @@ pub struct Up {
     /// Say only what needs attention
     #[arg(long, short)]
     pub quiet: bool,
+}
+
+/// `chiffon doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Try out on the forge that Chiffon's account can't merge: opens a pull request and closes it again
+    #[arg(long)]
+    pub prove: bool,
+}
+
+/// `chiffon forge`.
+#[derive(Debug, Args)]
+pub struct Forge {
+    /// What to do
+    #[command(subcommand)]
+    pub what: ForgeCommand,
+}
+
+/// What to do with the forge.
+#[derive(Debug, Subcommand)]
+pub enum ForgeCommand {
+    /// Make labels, the webhook and the rule of main, and prove them; harmless where they are there
+    Setup(ForgeSetup),
+}
+
+/// `chiffon forge setup`.
+#[derive(Debug, Args)]
+pub struct ForgeSetup {
+    /// A file with the token of somebody who administers the repository [default: CHIFFON_FORGE_TOKEN]
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Where the forge reaches Chiffon's webhook [default: made from `web.url`]
+    #[arg(long, value_name = "URL")]
+    pub hook: Option<String>,
+    /// Leave the rules of main as they are
+    #[arg(long)]
+    pub no_rule: bool,
 }
 
 /// `chiffon parked`.

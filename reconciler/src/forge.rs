@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use chiffon_forge::{Address, Forge, GitHub, Gitea, Slug};
+use chiffon_forge::{Address, Forge, GitHub, Gitea, Setup, Slug};
 use chiffon_link::{read_authority, read_secret};
 use chiffon_requests::{GitUrl, StopFlag, Upstream};
 use chiffon_schemas::{ForgeKind, ForgeSpec};
@@ -36,9 +36,22 @@ pub(crate) fn open(
 ) -> Result<(Arc<dyn Forge>, Upstream)> {
     let token = read_secret(&home.folder().join(&spec.token_file)).context("`forge.token_file`")?;
     let forge = as_person(home, spec, &token)?;
+    Ok((forge, upstream_as(config, environment, spec, stop, &token)?))
+}
+
+/// Our copy of the forge's repository, for who a token speaks for.
+///
+/// # Errors
+/// `forge.git_url` can't be used.
+pub(crate) fn upstream_as(
+    config: &Config,
+    environment: &Environment,
+    spec: &ForgeSpec,
+    stop: &StopFlag,
+    token: &str,
+) -> Result<Upstream> {
     let git = crate::mirror::git(environment).stoppable(stop.clone());
-    let url = address(spec)?.with_login(LOGIN, &token);
-    Ok((forge, Upstream::new(git, config.requests.clone(), url)))
+    Ok(Upstream::new(git, config.requests.clone(), address(spec)?.with_login(LOGIN, token)))
 }
 
 /// The forge that a configuration names, as who a token speaks for.
@@ -46,6 +59,14 @@ pub(crate) fn open(
 /// # Errors
 /// A setting can't be used; the error says which.
 pub(crate) fn as_person(home: &Home, spec: &ForgeSpec, token: &str) -> Result<Arc<dyn Forge>> {
+    Ok(administrator(home, spec, token)?)
+}
+
+/// The forge that a configuration names, as who a token speaks for, who administers the repository.
+///
+/// # Errors
+/// A setting can't be used; the error says which.
+pub(crate) fn administrator(home: &Home, spec: &ForgeSpec, token: &str) -> Result<Arc<dyn Setup>> {
     let ca = spec.ca_file.as_ref().map(|file| read_authority(&home.folder().join(file))).transpose();
     let ca = ca.context("`forge.ca_file`")?;
     let slug: Slug = spec.repository.parse().context("`forge.repository`")?;
@@ -60,7 +81,7 @@ pub(crate) fn address(spec: &ForgeSpec) -> Result<GitUrl> {
     GitUrl::of_forge(&git_url(spec)?, spec.insecure_tls).context("`forge.git_url`")
 }
 
-fn adapter(spec: &ForgeSpec, slug: Slug, token: &str, ca: Option<&str>) -> Result<Arc<dyn Forge>> {
+fn adapter(spec: &ForgeSpec, slug: Slug, token: &str, ca: Option<&str>) -> Result<Arc<dyn Setup>> {
     let address = |url, api| Address { url, api, ca, insecure: spec.insecure_tls };
     Ok(match spec.kind {
         ForgeKind::Gitea | ForgeKind::Forgejo => {

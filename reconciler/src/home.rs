@@ -121,6 +121,11 @@ impl Home {
         self.state().join("wake")
     }
 
+    /// Written anew when a webhook was heard, at most ten times a second.
+    pub fn heard(&self) -> PathBuf {
+        self.state().join("webhook-heard")
+    }
+
     /// Held by a running `chiffon up`.
     pub fn lock(&self) -> PathBuf {
         self.state().join("lock")

@@ -12,6 +12,7 @@ mod forge;
 mod home;
 mod mirror;
 mod output;
+mod proof;
 mod store;
 mod up;
 

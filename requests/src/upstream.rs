@@ -130,6 +130,22 @@ impl Upstream {
         self.git.push(&self.path, &self.url, to, &name, seen.as_ref())
     }
 
+    /// Makes a branch on the forge that is not there, at a commit of the copy.
+    ///
+    /// # Errors
+    /// An error that [`Error::is_stale`] where there is one; or the forge refuses or can't be reached.
+    pub fn make_branch(&self, branch: &RefName, at: &Oid) -> Result<(), Error> {
+        self.git.push(&self.path, &self.url, at, branch, None)
+    }
+
+    /// Removes a branch on the forge that must be at this commit.
+    ///
+    /// # Errors
+    /// An error that [`Error::is_stale`] where it is not; or the forge refuses or can't be reached.
+    pub fn remove_branch(&self, branch: &RefName, at: &Oid) -> Result<(), Error> {
+        self.git.move_branch(&self.path, &self.url, None, branch, Some(at))
+    }
+
     /// Makes the forge's audit branch be at a commit of ours, which comes after where it was `seen`.
     ///
     /// # Errors

@@ -136,6 +136,7 @@ impl Bed {
     pub fn live_on_polling(&self, forge: &dyn crate::forge::Host, token: &str, poll_secs: u32, lines: &str) {
         let url = forge.git_url("ann");
         self.git(&["push", "--quiet", &url, "HEAD:main"]);
+        forge.settle();
         self.git(&["remote", "set-url", "origin", &url]);
         fs::remove_dir_all(self.requests()).unwrap();
         self.secret("forge-token", token);

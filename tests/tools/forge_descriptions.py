@@ -39,6 +39,9 @@ ASKED = {
         "/issues/comments/{comment_id}": ["patch"], "/issues/comments/{comment_id}/reactions": ["post"],
         "/labels": ["post"], "/statuses/{sha}": ["post"], "/commits/{ref}/status": ["get"],
         "/collaborators/{username}/permission": ["get"],
+        "/hooks": ["get", "post"], "/hooks/{hook_id}": ["patch"], "/hooks/{hook_id}/pings": ["post"],
+        "/rulesets": ["get", "post"], "/rulesets/{ruleset_id}": ["put"], "/rules/branches/{branch}": ["get"],
+        "/branches/{branch}": ["get"],
     },
     "forgejo": {
         "/user": ["get"], "/version": ["get"], "": ["get"], "/pulls": ["get", "post"],
@@ -48,6 +51,8 @@ ASKED = {
         "/statuses/{sha}": ["get", "post"], "/collaborators/{collaborator}/permission": ["get"],
         "/assignees": ["get"],
         "/teams": ["get"],
+        "/hooks": ["get", "post"], "/hooks/{id}": ["patch"], "/hooks/{id}/tests": ["post"],
+        "/branch_protections": ["get", "post"], "/branch_protections/{name}": ["patch"], "/branches/{branch}": ["get"],
     },
 }
 

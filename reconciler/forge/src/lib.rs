@@ -9,6 +9,7 @@ mod github;
 mod http;
 mod plain;
 mod port;
+mod setup;
 mod slug;
 mod times;
 mod trouble;
@@ -21,5 +22,6 @@ pub use port::{
     Comment, Edit, Forge, Identity, Label, NewPull, Permission, Pull, PullState, Reaction, Repository, Review,
     ReviewVerdict, Status, StatusState,
 };
+pub use setup::{Guard, Hook, Made, Rule, Setup};
 pub use slug::{BadSlug, Slug};
 pub use trouble::Trouble;

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use chiffon_schemas::{Oid, Timestamp};
 
 use crate::Trouble;
+use crate::setup::Guard;
 
 /// A repository on a forge.
 #[async_trait]
@@ -69,6 +70,9 @@ pub trait Forge: Send + Sync + std::fmt::Debug {
 
     /// What somebody may do in the repository.
     async fn permission(&self, login: &str) -> Result<Permission, Trouble>;
+
+    /// What the rules of a branch let the token's account do.
+    async fn guard(&self, branch: &str) -> Result<Guard, Trouble>;
 
     /// Merges a pull request as the token's person, if its head is this commit; the commit on the base branch.
     async fn merge(&self, number: u64, head: &Oid) -> Result<Oid, Trouble>;

@@ -1,6 +1,8 @@
 //! `chiffon approve`: merges the plan branch into `main`, as the person who typed it; on a forge the pull request, by that
 //! person's own token.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, bail};
 use chiffon_core::facts::{Offer, Pull, PullState, RequestFacts};
 use chiffon_forge::{Forge, Trouble};
@@ -10,6 +12,7 @@ use serde_json::json;
 use super::person::{self, PersonsChange};
 use super::{Desk, Exit};
 use crate::cli;
+use crate::environment::Environment;
 use crate::output::Output;
 
 /// A merge that comes too early is tried again this often.
@@ -62,13 +65,11 @@ async fn on_forge(
     let Some(pull) = facts.pull.as_ref().filter(shows) else {
         bail!("the pull request of {name} is not there yet; try again");
     };
-    let token = match (&args.token_file, &desk.environment.forge_token) {
-        (Some(file), _) => chiffon_link::read_secret(file).context("--token-file")?,
-        (None, Some(token)) => token.to_str().context("CHIFFON_FORGE_TOKEN is not UTF-8")?.trim().to_owned(),
-        (None, None) => bail!(
+    let Some(token) = persons_token(args.token_file.as_deref(), &desk.environment)? else {
+        bail!(
             "merge {} to approve; or name a token of your own account: --token-file FILE, or CHIFFON_FORGE_TOKEN",
             pull.url
-        ),
+        );
     };
     let forge = crate::forge::as_person(&desk.home, spec, &token)?;
     let commit = merge(&*forge, pull.number, tip).await.with_context(|| format!("merging {}", pull.url))?;
@@ -78,6 +79,18 @@ async fn on_forge(
         format!("{name}: plan {} is merged; `chiffon log {name} --follow` shows it run", offer.plan_oid.short())
     });
     Ok(Exit::Done)
+}
+
+/// The token of a person's own account: of a file, or else of the environment.
+///
+/// # Errors
+/// The file can't be read, others may read it, or what the environment holds is no text.
+pub(super) fn persons_token(file: Option<&Path>, environment: &Environment) -> Result<Option<String>> {
+    match (file, &environment.forge_token) {
+        (Some(file), _) => Ok(Some(chiffon_link::read_secret(file).context("--token-file")?)),
+        (None, Some(token)) => Ok(Some(token.to_str().context("CHIFFON_FORGE_TOKEN is not UTF-8")?.trim().to_owned())),
+        (None, None) => Ok(None),
+    }
 }
 
 /// A forge may have to find out first whether it can be merged.

@@ -12,6 +12,7 @@ use chiffon_schemas::Oid;
 use serde::Serialize;
 
 use super::Exit;
+use crate::cli;
 use crate::config::{self, Config};
 use crate::environment::Environment;
 use crate::home::Home;
@@ -48,7 +49,7 @@ fn bad(what: &'static str, found: impl Into<String>, fix: impl Into<String>) -> 
 ///
 /// # Errors
 /// Never for what it finds: that is in the list, and exit status 3.
-pub async fn run(home: &Home, environment: &Environment, output: &Output) -> Result<Exit> {
+pub async fn run(args: &cli::Doctor, home: &Home, environment: &Environment, output: &Output) -> Result<Exit> {
     let mut checks = vec![git_program(environment)];
     match config::load(&home.config()) {
         Err(error) => {
@@ -59,7 +60,7 @@ pub async fn run(home: &Home, environment: &Environment, output: &Output) -> Res
         }
         Ok(config) => {
             checks.push(good("configuration", home.config().display().to_string()));
-            checks.extend(with_config(home, environment, &config).await);
+            checks.extend(with_config(args, home, environment, &config).await);
         }
     }
     let clean = checks.iter().all(|check| check.ok);
@@ -75,12 +76,12 @@ fn line(check: &Check, output: &Output) -> String {
     format!("{} {}: {}{fix}", output.paint(tone, word), check.what, printable(&check.found))
 }
 
-async fn with_config(home: &Home, environment: &Environment, config: &Config) -> Vec<Check> {
+async fn with_config(args: &cli::Doctor, home: &Home, environment: &Environment, config: &Config) -> Vec<Check> {
     let mirror = mirror::refresh(home, config, environment, &chiffon_requests::StopFlag::default());
     let mut checks = match &config.spec.forge {
         None => vec![requests(config), hooks(config)],
         // Ours is a copy, which is made when it is needed; the forge has rules of its own in place of hooks.
-        Some(spec) => forge::checks(home, environment, config, spec).await,
+        Some(spec) => forge::checks(home, environment, config, spec, args.prove).await,
     };
     checks.extend([infra(config, &mirror), private_state(home), database(home, config).await, running(home)]);
     match &config.spec.bus.amqp {

@@ -8,6 +8,7 @@ mod ask;
 mod audit;
 mod broker;
 mod doctor;
+mod forge;
 mod hook;
 mod init;
 mod inventory;
@@ -87,7 +88,8 @@ async fn run(cli: Cli, environment: Environment, output: &Output) -> Result<Exit
             let options = crate::up::Options { once: args.once, quiet: args.quiet };
             crate::up::up(home, environment, output, &options).await
         }
-        Command::Doctor => doctor::run(&home, &environment, output).await,
+        Command::Doctor(args) => doctor::run(&args, &home, &environment, output).await,
+        Command::Forge(args) => forge::run(&args.what, &home, &environment, output).await,
         Command::Broker(args) => broker::run(&args.what, &home, output).await,
         other => {
             let context = Desk::open(home, environment).await?;
@@ -150,7 +152,8 @@ async fn with_store(command: Command, context: &Desk, output: &Output) -> Result
         | Command::Validate(_)
         | Command::Token(_)
         | Command::Up(_)
-        | Command::Doctor
+        | Command::Doctor(_)
+        | Command::Forge(_)
         | Command::Broker(_) => bail!("this command needs no store"),
     }
 }

@@ -28,7 +28,7 @@ pub use comments::Comment;
 pub use error::Error;
 pub use forge::{ForgeJob, ForgeNews};
 pub use ingest::Fetched;
-pub use view::{STICKY, View};
+pub use view::{STICKY, View, all_labels};
 pub use writing::{Write, Written};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -146,17 +146,31 @@ fn level(plan: &Plan) -> &'static str {
 }
 
 fn labels(offer: &Offer, state: &State) -> BTreeSet<Label> {
-    let color = match offer.plan.spec.risk.level {
-        RiskLevel::Low => "0e8a16",
-        RiskLevel::Medium => "fbca04",
-        RiskLevel::High => "d93f0b",
+    BTreeSet::from([label_of_all(), label_of_risk(offer.plan.spec.risk.level), label_of_state(state.word())])
+}
+
+fn label_of_all() -> Label {
+    Label { name: "chiffon".to_owned(), color: "1d76db" }
+}
+
+fn label_of_risk(level: RiskLevel) -> Label {
+    let (word, color) = match level {
+        RiskLevel::Low => ("low", "0e8a16"),
+        RiskLevel::Medium => ("medium", "fbca04"),
+        RiskLevel::High => ("high", "d93f0b"),
     };
-    let label = |name: String, color| Label { name, color };
-    BTreeSet::from([
-        label("chiffon".to_owned(), "1d76db"),
-        label(format!("risk:{}", level(&offer.plan)), color),
-        label(format!("state:{}", state.word()), "c5def5"),
-    ])
+    Label { name: format!("risk:{word}"), color }
+}
+
+fn label_of_state(word: &str) -> Label {
+    Label { name: format!("state:{word}"), color: "c5def5" }
+}
+
+/// Every label that a pull request may be given.
+pub fn all_labels() -> BTreeSet<Label> {
+    let risks = [RiskLevel::Low, RiskLevel::Medium, RiskLevel::High].map(label_of_risk);
+    let states = State::WORDS.map(label_of_state);
+    [label_of_all()].into_iter().chain(risks).chain(states).collect()
 }
 
 fn status(what: &str, state: StatusState, description: &str) -> Status {

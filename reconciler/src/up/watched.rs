@@ -1,9 +1,10 @@
 //! What others see of the loop: health and metrics over HTTP, where `web` is configured.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use chiffon_core::State;
 use chiffon_link::{Hub, read_secret};
 use chiffon_schemas::{Direction, ForgeKind, Name};
@@ -17,6 +18,9 @@ use crate::driver::Tick;
 use crate::environment;
 use crate::home::Home;
 use crate::output::Output;
+
+/// That a webhook was heard is noted this seldom, however many come.
+const NOTED_EVERY: Duration = Duration::from_millis(100);
 
 /// What the loop says of itself, and who may hear it.
 pub(super) struct Watched {
@@ -175,7 +179,27 @@ fn guard(config: &Config) -> Guard {
 fn hooks(home: &Home, config: &Config, knock: &Arc<Notify>) -> Result<Option<Hooks>> {
     let Some(forge) = &config.spec.forge else { return Ok(None) };
     let Some(file) = &forge.webhook_secret_file else { return Ok(None) };
-    let secret = read_secret(&home.folder().join(file)).context("`forge.webhook_secret_file`")?;
+    let file = home.folder().join(file);
+    if !file.exists() {
+        bail!(
+            "there is no {}, which `forge.webhook_secret_file` names: `chiffon forge setup` makes it",
+            file.display()
+        );
+    }
+    let secret = read_secret(&file).context("`forge.webhook_secret_file`")?;
     let github = forge.kind == ForgeKind::GitHub;
-    Ok(Some(Hooks::new(github, &secret, &forge.repository, Arc::clone(knock))))
+    let (knock, path) = (Arc::clone(knock), home.heard());
+    let noted = Mutex::new(None::<Instant>);
+    let heard = move || {
+        knock.notify_one();
+        let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
+        if noted.is_none_or(|at| at.elapsed() >= NOTED_EVERY) {
+            *noted = Some(Instant::now());
+            // Only people and `chiffon forge setup` look at it.
+            if let Err(error) = std::fs::write(&path, environment::run_id().to_string()) {
+                tracing::debug!(%error, "when a webhook was heard is not noted");
+            }
+        }
+    };
+    Ok(Some(Hooks::new(github, &secret, &forge.repository, heard)))
 }

@@ -1,8 +1,6 @@
 //! `POST /webhooks/{gitea,forgejo,github}`: a forge says that something happened. It carries no authority (S5): a true one
 //! means "look now", and the look goes by what the forge answers. One that never comes costs a poll.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -12,7 +10,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::Sha256;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 
 use crate::Context;
 
@@ -29,25 +27,30 @@ const READ_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
 const AT_ONCE: usize = 8;
 
 /// The forge that may knock.
-#[derive(Debug)]
 pub struct Hooks {
     /// What it is called in the path: `github`, or `gitea` and `forgejo`, which are one.
     paths: &'static [&'static str],
     secret: Vec<u8>,
     /// `owner/name`, as the forge has it.
     repository: String,
-    wake: Arc<Notify>,
+    heard: Box<dyn Fn() + Send + Sync>,
     room: Semaphore,
 }
 
+impl std::fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hooks").field("repository", &self.repository).finish_non_exhaustive()
+    }
+}
+
 impl Hooks {
-    /// Of GitHub, or else of Gitea or Forgejo; what is true wakes somebody.
-    pub fn new(github: bool, secret: &str, repository: &str, wake: Arc<Notify>) -> Self {
+    /// Of GitHub, or else of Gitea or Forgejo; `heard` is called for each event that is true.
+    pub fn new(github: bool, secret: &str, repository: &str, heard: impl Fn() + Send + Sync + 'static) -> Self {
         Self {
             paths: if github { &["github"] } else { &["gitea", "forgejo"] },
             secret: secret.as_bytes().to_vec(),
             repository: repository.to_owned(),
-            wake,
+            heard: Box::new(heard),
             room: Semaphore::new(AT_ONCE),
         }
     }
@@ -118,7 +121,7 @@ pub(crate) async fn hear(
             return answer(StatusCode::OK, json!({ "woken": false, "why": "it is of another repository" }));
         }
     }
-    hooks.wake.notify_one();
+    (hooks.heard)();
     answer(StatusCode::ACCEPTED, json!({ "woken": true }))
 }
 
@@ -149,7 +152,7 @@ mod tests {
     use super::*;
 
     fn hooks(github: bool) -> Hooks {
-        Hooks::new(github, "secret", "ops/requests", Arc::new(Notify::new()))
+        Hooks::new(github, "secret", "ops/requests", || {})
     }
 
     fn signed(body: &[u8]) -> Vec<u8> {

@@ -22,7 +22,7 @@ const PAGE: usize = 30;
 const MAX_PAGE: usize = 50;
 
 type Asked = Query<BTreeMap<String, String>>;
-type Answer = Result<Response, Refused>;
+pub(super) type Answer = Result<Response, Refused>;
 
 /// A no, as this dialect says it.
 pub struct Refused(No);
@@ -71,6 +71,7 @@ fn of_repository() -> Router<Shared> {
         .route("/collaborators/{login}/permission", get(permission))
         .route("/assignees", get(assignees))
         .route("/teams", get(teams))
+        .merge(super::gitea_setup::routes())
 }
 
 async fn version() -> Json<Value> {

@@ -22,7 +22,7 @@ const MAX_PAGE: usize = 100;
 const MAX_BODY: usize = 65_536;
 
 type Asked = Query<BTreeMap<String, String>>;
-type Answer = Result<Response, Refused>;
+pub(super) type Answer = Result<Response, Refused>;
 
 /// A no, as this dialect says it.
 pub struct Refused(No);
@@ -71,6 +71,7 @@ fn of_repository() -> Router<Shared> {
         .route("/statuses/{commit}", post(set_status))
         .route("/commits/{commit}/status", get(statuses))
         .route("/collaborators/{login}/permission", get(permission))
+        .merge(super::github_setup::routes())
 }
 
 /// Answers that are as they were cost nothing.

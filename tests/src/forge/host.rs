@@ -24,6 +24,9 @@ pub trait Host: Send + Sync {
     /// Commits a file on a branch, which begins at `main` where it is not there yet; the commit.
     fn commit(&self, branch: &str, path: &str, text: &str) -> String;
 
+    /// Waits until the first push has arrived in all that the server knows of a repository.
+    fn settle(&self) {}
+
     /// Takes a branch away.
     fn remove_branch(&self, branch: &str);
 

@@ -4,7 +4,9 @@
 mod description;
 mod git;
 mod gitea;
+mod gitea_setup;
 mod github;
+mod github_setup;
 mod host;
 mod real;
 mod state;
@@ -24,7 +26,7 @@ use description::Description;
 
 pub use host::{Host, Shown};
 pub use real::RealGitea;
-pub use state::{Comment, Fate, Fault, No, Pull, Review, Role, State, Status};
+pub use state::{Comment, Fate, Fault, No, Pull, Review, Role, Rule, State, Status};
 
 /// Who asks.
 #[derive(Debug, Clone)]

@@ -155,6 +155,16 @@ impl Host for RealGitea {
         commit
     }
 
+    fn settle(&self) {
+        for _ in 0..1_000 {
+            let path = format!("repos/{}/requests", self.owner);
+            if self.done("GET", &path, &Value::Null)["empty"] == false {
+                return;
+            }
+        }
+        panic!("{} stays empty", self.slug());
+    }
+
     fn remove_branch(&self, branch: &str) {
         let url = self.git_url(&self.owner);
         git::run(&self.bare(), &["push", "--quiet", &url, &format!(":refs/heads/{branch}")]).unwrap();

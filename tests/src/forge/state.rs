@@ -140,6 +140,19 @@ pub struct Pull {
     pub reviews: Vec<Review>,
 }
 
+/// A rule of some branches.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    /// Its id.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// The branches.
+    pub branches: Vec<String>,
+    /// Who may push and merge; where it is none, administrators, and others what somebody else approved.
+    pub people: Option<BTreeSet<String>>,
+}
+
 /// A forge with one repository.
 #[derive(Debug)]
 pub struct State {
@@ -159,6 +172,10 @@ pub struct State {
     pub statuses: BTreeMap<String, Vec<Status>>,
     /// The repository belongs to an organization.
     pub of_organization: bool,
+    /// Webhooks: where they go to, and what they are signed with.
+    pub hooks: BTreeMap<u64, (String, String)>,
+    /// The rule of some branches.
+    pub rule: Option<Rule>,
     /// The ssh key that merges are signed with.
     pub sign_with: Option<String>,
     /// What goes wrong next.
@@ -186,6 +203,8 @@ impl State {
             pulls: BTreeMap::new(),
             statuses: BTreeMap::new(),
             of_organization: false,
+            hooks: BTreeMap::new(),
+            rule: None,
             sign_with: None,
             faults: VecDeque::new(),
             refuses: None,
@@ -327,6 +346,7 @@ impl State {
         if self.require(login, Role::Write).is_err() {
             return Err(No::NotNow("User not allowed to merge PR".to_owned()));
         }
+        self.keep_to_the_rule(login, &pull)?;
         if is_draft(&pull) {
             return Err(No::NotNow("Work in progress PRs cannot be merged".to_owned()));
         }
@@ -341,6 +361,39 @@ impl State {
         let pull = self.pull(number)?;
         (pull.fate, pull.updated) = (Fate::Merged { commit: commit.clone(), by: login.to_owned() }, now);
         Ok(commit)
+    }
+
+    /// The rule of a branch.
+    pub fn rule_of(&self, branch: &str) -> Option<&Rule> {
+        self.rule.as_ref().filter(|rule| rule.branches.iter().any(|known| known == branch))
+    }
+
+    fn keep_to_the_rule(&self, login: &str, pull: &Pull) -> Result<(), No> {
+        let is_approved =
+            || pull.reviews.iter().any(|review| review.verdict == "APPROVED" && review.author != pull.author);
+        match self.rule_of(&pull.base) {
+            Some(Rule { people: Some(people), .. }) if !people.contains(login) => {
+                Err(No::NotNow("User not allowed to merge PR".to_owned()))
+            }
+            Some(Rule { people: None, .. }) if self.roles[login] < Role::Admin && !is_approved() => {
+                Err(No::NotNow("At least 1 approving review is required by reviewers with write access.".to_owned()))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Sends a webhook to where it goes, in its own time.
+    pub fn call_hook(&self, id: u64, header: &'static str, prefix: &'static str) -> Result<(), No> {
+        let (url, secret) = self.hooks.get(&id).ok_or(No::Missing)?.clone();
+        let body = format!("{{\"repository\": {{\"full_name\": \"{}/{}\"}}}}", self.slug.0, self.slug.1);
+        std::thread::spawn(move || {
+            let signature = super::hmac_sha256(secret.as_bytes(), body.as_bytes());
+            let (address, path) = url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).unwrap();
+            let headers = [format!("{header}: {prefix}{signature}"), "Content-Type: application/json".to_owned()];
+            let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
+            crate::http::ask(address, "POST", &format!("/{path}"), &headers, body.as_bytes());
+        });
+        Ok(())
     }
 
     /// Writes a comment.

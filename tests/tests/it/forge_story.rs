@@ -138,6 +138,70 @@ fn closing_the_pull_request_rejects_the_plan_and_its_branch_goes() {
     end(up);
 }
 
+/// Everything that `forge setup` makes is there afterwards, and Chiffon's account has tried in vain.
+fn setup(forge: &dyn Host) {
+    let bed = Bed::new();
+    let (bot, admin) = (forge.account("chiffon-bot", Role::Write), forge.account("ann", Role::Admin));
+    bed.live_on_polling(forge, &bot, 1, "    webhook_secret_file: webhook-secret\n");
+    bed.answer_over_http("");
+    bed.secret("admin-token", &admin);
+    let file = bed.home().join("admin-token");
+    let checks = bed.chiffon(&["--json", "doctor", "--prove"]).ends(3).json();
+    let found = |checks: &serde_json::Value, key: &str, what: &str| {
+        let all = checks[key].as_array().unwrap().clone();
+        all.into_iter().find(|check| check["what"] == what).unwrap_or_else(|| panic!("{what}: {checks}"))
+    };
+    assert!(found(&checks, "checks", "rule of main")["found"].as_str().unwrap().starts_with("none"), "{checks}");
+    assert!(found(&checks, "checks", "proof")["found"].as_str().unwrap().contains("no branch chiffon/proof"));
+    let arguments = ["--json", "forge", "setup", "--no-rule", "--token-file", file.to_str().unwrap()];
+    let steps = bed.chiffon(&arguments).ends(0).json();
+    assert!(found(&steps, "steps", "webhook")["said"].as_str().unwrap().contains("no `chiffon up` runs"), "{steps}");
+    let mut up = bed.up();
+    let hook = format!("http://{}/webhooks/{}", bed.web_address(), kind_of(forge));
+    for _ in 0..2 {
+        let arguments = ["--json", "forge", "setup", "--token-file", file.to_str().unwrap(), "--hook", &hook];
+        let steps = bed.chiffon(&arguments).ends(0).json();
+        assert!(found(&steps, "steps", "webhook")["said"].as_str().unwrap().contains("heard it"), "{steps}");
+        assert!(found(&steps, "steps", "proof")["said"].as_str().unwrap().contains("was refused"), "{steps}");
+    }
+    let checks = bed.chiffon(&["--json", "doctor", "--prove"]).ends(0).json();
+    assert!(found(&checks, "checks", "rule of main")["found"].as_str().unwrap().contains("may not merge"), "{checks}");
+    assert!(found(&checks, "checks", "webhook")["found"].as_str().unwrap().contains("last one came"), "{checks}");
+    assert!(forge.labels() >= 17, "{}", forge.labels());
+    assert_eq!(forge.open_of("chiffon/proof"), None);
+    // People go on as before.
+    bed.push_request("journal", "Deploy the journal");
+    up.wait_for("journal: proposed");
+    let number = number_of(forge, &bed, "journal");
+    forge.merge("ann", number);
+    up.wait_for("journal: succeeded");
+    end(up);
+}
+
+fn kind_of(forge: &dyn Host) -> &'static str {
+    match forge.dialect() {
+        Dialect::Gitea => "forgejo",
+        Dialect::GitHub => "github",
+    }
+}
+
+#[test]
+fn s15_a_forge_is_set_up_and_refuses_chiffons_own_merge_on_gitea() {
+    setup(&TestForge::start(Dialect::Gitea));
+}
+
+#[test]
+fn s15_a_forge_is_set_up_and_refuses_chiffons_own_merge_on_github() {
+    setup(&TestForge::start(Dialect::GitHub));
+}
+
+#[test]
+fn s15_a_forge_is_set_up_and_refuses_chiffons_own_merge_on_a_real_gitea() {
+    if let Some(forge) = RealGitea::start() {
+        setup(&forge);
+    }
+}
+
 /// A life that ends between opening a pull request and its record is followed by one that knows nothing of it.
 #[test]
 fn a_merge_of_a_pull_request_that_was_never_recorded_is_an_approval() {

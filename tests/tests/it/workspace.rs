@@ -143,7 +143,10 @@ fn every_command_and_flag_that_a_document_names_is_there() {
                 assert!(!line.contains(&format!("`chiffon {command}`")), "{document} names `chiffon {command}`");
                 continue;
             }
-            let flags = help(&[command]);
+            // One that is made of others has their flags.
+            let own = help(&[command]);
+            let below = words.clone().next().filter(|word| own.contains(&format!("\n  {word} ")));
+            let flags = below.map_or(own, |below| help(&[command, below]));
             for flag in words.filter(|word| word.starts_with("--")) {
                 let flag = flag.trim_end_matches([',', ';', '.', ':']);
                 assert!(flags.contains(flag), "{document}: chiffon {command} has no {flag}");

@@ -4,6 +4,7 @@
 //! finds out whether it can be done; lists are paged by `limit`; there is no `ETag`, so that being asked seldom is all
 //! that saves calls.
 
+mod setup;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,7 @@ use crate::http::{Address, Answer, Ask, BadAddress, Http};
 use crate::port::{
     Comment, Edit, Forge, Identity, Label, NewPull, Permission, Pull, PullState, Reaction, Repository, Review, Status,
 };
+use crate::setup::Guard;
 use crate::{Slug, Trouble};
 
 /// Entries of a page: the most that a server gives unless its owner raised it.
@@ -43,6 +45,9 @@ const ADMIN: &str = "an account that administers the repository, since it is an 
 const REPOSITORY: &str = "the scope write:repository, and write access to the repository";
 const ISSUE: &str = "the scope write:issue, and write access to the repository";
 const USER: &str = "the scope read:user";
+
+/// Everybody to whom something may be assigned.
+const WRITERS: (&str, &str) = ("list who may write", REPOSITORY);
 
 /// A repository on a Gitea or Forgejo server.
 #[derive(Debug)]
@@ -375,7 +380,6 @@ impl Forge for Gitea {
                 if self.is_of_organization().await? {
                     return Err(Trouble::Forbidden { what, said, needs: ADMIN });
                 }
-                const WRITERS: (&str, &str) = ("list who may write", REPOSITORY);
                 let all: Vec<wire::User> =
                     self.of_repository(Method::GET, &["assignees"], &[], None, WRITERS).await?.read(WRITERS.0)?;
                 let writes = all.iter().any(|user| user.login.eq_ignore_ascii_case(login));
@@ -383,6 +387,12 @@ impl Forge for Gitea {
             }
             Err(trouble) => Err(trouble),
         }
+    }
+
+    async fn guard(&self, branch: &str) -> Result<Guard, Trouble> {
+        const ABOUT: (&str, &str) = ("read a branch's rules", REPOSITORY);
+        let path = ["branches", branch];
+        Ok(self.of_repository(Method::GET, &path, &[], None, ABOUT).await?.read::<wire::BranchRow>(ABOUT.0)?.guard())
     }
 
     async fn merge(&self, number: u64, head: &Oid) -> Result<Oid, Trouble> {

@@ -1,12 +1,13 @@
 //! What Gitea and Forgejo send, as tolerant as it has to be: every field may be missing, and new ones are passed over.
 //! The two have gone apart since 2024, and servers of both, years old, are in use.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chiffon_schemas::{Oid, Timestamp};
 use serde::Deserialize;
 
 use crate::port::{Comment, Permission, Pull, PullState, Review, ReviewVerdict, Status, StatusState};
+use crate::setup::Guard;
 use crate::times::time;
 
 /// What makes a title a draft, and what other prefixes count as one by default.
@@ -233,6 +234,39 @@ impl PermissionRow {
             _ => Permission::None,
         }
     }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct BranchRow {
+    protected: bool,
+    user_can_push: Option<bool>,
+    user_can_merge: Option<bool>,
+}
+
+impl BranchRow {
+    pub fn guard(&self) -> Guard {
+        Guard { protected: self.protected, may_push: self.user_can_push, may_merge: self.user_can_merge }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct HookRow {
+    pub id: u64,
+    config: BTreeMap<String, String>,
+}
+
+impl HookRow {
+    pub fn is_to(&self, url: &str) -> bool {
+        self.config.get("url").is_some_and(|known| known == url)
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct RuleRow {
+    pub rule_name: String,
 }
 
 fn login(user: Option<User>) -> String {

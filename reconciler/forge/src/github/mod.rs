@@ -4,6 +4,7 @@
 //! nothing where nothing changed; a pull request is opened as a draft, and later only the GraphQL interface can make it one
 //! or none; a body is at most 65 536 characters long.
 
+mod setup;
 mod wire;
 
 use std::collections::BTreeSet;
@@ -20,6 +21,7 @@ use crate::http::{Address, Answer, Ask, BadAddress, Http};
 use crate::port::{
     Comment, Edit, Forge, Identity, Label, NewPull, Permission, Pull, PullState, Reaction, Repository, Review, Status,
 };
+use crate::setup::Guard;
 use crate::{Slug, Trouble};
 
 /// The version of the interface that this is written for; the server keeps to it.
@@ -133,12 +135,13 @@ impl GitHub {
         }
     }
 
-    async fn make_label(&self, label: &Label) -> Result<(), Trouble> {
+    /// Makes a label; whether it was not there.
+    async fn make_label(&self, label: &Label) -> Result<bool, Trouble> {
         const ABOUT: (&str, &str) = ("make a label", PULLS);
         let body = json!({ "name": label.name, "color": label.color });
         match self.of_repository(Method::POST, &["labels"], &[], Some(body), ABOUT).await {
-            // It is there already.
-            Ok(_) | Err(Trouble::Conflict { .. }) => Ok(()),
+            Ok(_) => Ok(true),
+            Err(Trouble::Conflict { .. }) => Ok(false),
             Err(trouble) => Err(trouble),
         }
     }
@@ -337,6 +340,10 @@ impl Forge for GitHub {
             Err(Trouble::NotFound { .. }) => Ok(Permission::None),
             Err(trouble) => Err(trouble),
         }
+    }
+
+    async fn guard(&self, branch: &str) -> Result<Guard, Trouble> {
+        self.guard_of(branch).await
     }
 
     async fn merge(&self, number: u64, head: &Oid) -> Result<Oid, Trouble> {

@@ -56,6 +56,57 @@ struct Branch {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
+pub(super) struct HookRow {
+    pub id: u64,
+    pub config: HookConfig,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct HookConfig {
+    pub url: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct BranchRow {
+    pub protected: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Ruleset {
+    pub id: u64,
+    pub name: String,
+}
+
+/// A rule that is in force for a branch.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct RuleRow {
+    #[serde(rename = "type")]
+    kind: String,
+    parameters: RuleParameters,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RuleParameters {
+    required_approving_review_count: u32,
+}
+
+impl RuleRow {
+    pub fn forbids_push(&self) -> bool {
+        ["update", "pull_request"].contains(&self.kind.as_str())
+    }
+
+    pub fn forbids_merge(&self) -> bool {
+        self.kind == "update" || (self.kind == "pull_request" && self.parameters.required_approving_review_count > 0)
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub(super) struct LabelRow {
     pub name: String,
 }

@@ -5,12 +5,19 @@ use chiffon_schemas::ForgeSpec;
 
 use super::{Check, bad, good};
 use crate::commands::chain;
+use crate::commands::forge::{judged, proved};
 use crate::config::Config;
 use crate::environment::Environment;
 use crate::home::Home;
 
 /// All of it; what can't be asked since something before it failed is left out.
-pub(super) async fn checks(home: &Home, environment: &Environment, config: &Config, spec: &ForgeSpec) -> Vec<Check> {
+pub(super) async fn checks(
+    home: &Home,
+    environment: &Environment,
+    config: &Config,
+    spec: &ForgeSpec,
+    prove: bool,
+) -> Vec<Check> {
     let stop = chiffon_requests::StopFlag::default();
     let (forge, upstream) = match crate::forge::open(home, config, environment, spec, &stop) {
         Ok(opened) => opened,
@@ -29,6 +36,11 @@ pub(super) async fn checks(home: &Home, environment: &Environment, config: &Conf
         Ok(_) => good("who may write there", "the forge says it"),
         Err(trouble) => failed("who may write there", &trouble),
     });
+    checks.push(rule(&*forge, &login).await);
+    if prove {
+        checks.push(proof(&*forge, &upstream).await);
+    }
+    checks.extend(webhook(home, spec));
     let what = "forge's git";
     let looked = tokio::task::spawn_blocking(move || upstream.default_branch()).await;
     checks.push(match looked {
@@ -46,6 +58,54 @@ pub(super) async fn checks(home: &Home, environment: &Environment, config: &Conf
         ));
     }
     checks
+}
+
+/// What the rules of `main` let Chiffon's account do (S15).
+async fn rule(forge: &dyn Forge, login: &str) -> Check {
+    let what = "rule of main";
+    match forge.guard(crate::forge::BASE).await {
+        // Nothing that it merges counts, so that this is up to people.
+        Ok(guard) if !guard.protected => good(
+            what,
+            "none: Chiffon's account may push and merge there, which approves nothing; `chiffon forge setup` makes one",
+        ),
+        Ok(guard) => {
+            let (ok, found) = judged(&guard, login);
+            if ok { good(what, found) } else { bad(what, found, "`chiffon forge setup` makes a rule, and proves it") }
+        }
+        Err(trouble) => failed(what, &trouble),
+    }
+}
+
+async fn proof(forge: &dyn Forge, upstream: &chiffon_requests::Upstream) -> Check {
+    let what = "proof";
+    match crate::proof::try_out(forge, upstream).await {
+        Ok(proof) => {
+            let (ok, found) = proved(&proof);
+            if ok {
+                good(what, found)
+            } else {
+                bad(what, found, "`chiffon forge setup` makes the rule, or say it in the forge's settings")
+            }
+        }
+        Err(error) => bad(what, chain(error.as_ref()), "mend what is named, and run it again"),
+    }
+}
+
+fn ago_in_words(ago: std::time::Duration) -> String {
+    crate::output::ago(i64::try_from(ago.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// When a webhook came last: that none ever did is worth a look, and no mistake.
+fn webhook(home: &Home, spec: &ForgeSpec) -> Option<Check> {
+    spec.webhook_secret_file.as_ref()?;
+    let heard = std::fs::metadata(home.heard()).and_then(|data| data.modified()).ok();
+    let ago = heard.and_then(|at| at.elapsed().ok());
+    let found = match ago {
+        Some(ago) => format!("the last one came {}", ago_in_words(ago)),
+        None => "none came yet; polling goes on, and `chiffon forge setup` has one sent".to_owned(),
+    };
+    Some(good("webhook", found))
 }
 
 async fn repository(forge: &dyn Forge) -> Check {
