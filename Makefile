@@ -16,7 +16,7 @@ demo: $(ENVS)/ansible-2.19/.ready ## Follow one sentence from a push to a record
 	@$(CARGO) build --quiet --package chiffon
 	@ASK="$(ASK)" sh tests/tools/demo.sh "$(CURDIR)"
 
-test: $(ENVS)/ansible-2.19/.ready $(ENVS)/ansible-2.14/.ready $(ENVS)/protocol/.ready ## Run every test
+test: $(ENVS)/ansible-2.19/.ready $(ENVS)/ansible-2.14/.ready $(ENVS)/protocol/.ready $(ENVS)/schemathesis/.ready ## Run every test
 	$(CARGO) build --workspace $(TEST_FEATURES)
 	RUST_TEST_THREADS=$(TEST_THREADS) sh tests/tools/services.sh $(CARGO) test --workspace $(TEST_FEATURES)
 
@@ -60,8 +60,12 @@ mutants: $(TOOLS)/bin/cargo-mutants ## Break the gate in every small way and see
 $(ENVS)/ansible-%/.ready: tests/tools/ansible-env.sh
 	@sh tests/tools/ansible-env.sh $* "$(ENVS)/ansible-$*"
 
-$(ENVS)/protocol/.ready: tests/tools/protocol-env.sh
-	@sh tests/tools/protocol-env.sh "$(ENVS)/protocol"
+$(ENVS)/protocol/.ready: tests/tools/python-env.sh
+	@sh tests/tools/python-env.sh "$(ENVS)/protocol" cryptography,pika "pika==1.4.4" "cryptography==50.0.2"
+
+# It asks everything that our OpenAPI document describes, and much that it does not.
+$(ENVS)/schemathesis/.ready: tests/tools/python-env.sh
+	@sh tests/tools/python-env.sh "$(ENVS)/schemathesis" schemathesis "schemathesis==4.32.5"
 
 clean-venv:
 	rm -rf $(ENVS)

@@ -1,6 +1,7 @@
 //! One forge over HTTP: a token, bounds on what it may answer, and what its refusals mean.
 //!
-//! No redirect is followed and nothing but the configured host is asked (S11). A question that was answered before is
+//! No redirect is followed, nothing but the configured host is asked, and its name can't be made to stand for a service of
+//! this machine (S11). A question that was answered before is
 //! asked with the answer's `ETag`, so that a forge that knows it has nothing to send, and GitHub does not count it.
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::Trouble;
+use crate::reach::Careful;
 
 /// A forge that takes longer is taken for one that does not answer.
 const WITHIN: Duration = Duration::from_secs(20);
@@ -136,6 +138,7 @@ impl Http {
             .no_proxy()
             .timeout(WITHIN)
             .redirect(reqwest::redirect::Policy::none())
+            .dns_resolver(std::sync::Arc::new(Careful::new()))
             .user_agent(concat!("chiffon/", env!("CARGO_PKG_VERSION")))
             .default_headers(headers);
         if let Some(ca) = address.ca {
@@ -243,7 +246,7 @@ fn trouble(answer: &Answer, headers: &HeaderMap, what: &'static str, needs: &'st
         | StatusCode::LOCKED => Trouble::Conflict { what, said },
         status if status.is_redirection() => {
             let to = headers.get(reqwest::header::LOCATION).and_then(|to| to.to_str().ok()).unwrap_or("elsewhere");
-            Trouble::NotFound { what, said: self::said(&format!("it is at {to} now: set `forge` to that")) }
+            Trouble::Moved { what, to: self::said(to) }
         }
         status => Trouble::Failed { what, status: status.as_u16(), said },
     }

@@ -9,6 +9,7 @@ mod github;
 mod http;
 mod plain;
 mod port;
+mod reach;
 mod setup;
 mod slug;
 mod times;

@@ -37,6 +37,14 @@ pub enum Trouble {
         /// What it said.
         said: String,
     },
+    /// It says that it is elsewhere now, where nobody told us to go (S11).
+    #[error("the forge will not {what}: it is at {to} now: set `forge` to that")]
+    Moved {
+        /// What was asked for.
+        what: &'static str,
+        /// Where it says that it is.
+        to: String,
+    },
     /// Something else is there than was expected.
     #[error("the forge will not {what}: {said}")]
     Conflict {
@@ -80,9 +88,11 @@ impl Trouble {
     pub fn passes(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Later { .. } | Self::Failed { .. } | Self::Conflict { .. } => true,
-            Self::Unauthorized { .. } | Self::Forbidden { .. } | Self::NotFound { .. } | Self::Unreadable { .. } => {
-                false
-            }
+            Self::Unauthorized { .. }
+            | Self::Forbidden { .. }
+            | Self::NotFound { .. }
+            | Self::Moved { .. }
+            | Self::Unreadable { .. } => false,
         }
     }
 }

@@ -111,6 +111,8 @@ pub struct Driver {
     winding_down: bool,
     listening_since: Timestamp,
     logs_forgotten: Option<Timestamp>,
+    /// A command of this tick wrote to `main`.
+    wrote_main: bool,
     tick_began: Timestamp,
     states: Option<BTreeMap<Name, (State, String)>>,
     audit_checked: bool,
@@ -201,6 +203,7 @@ impl Driver {
             winding_down: false,
             listening_since: environment::now(),
             logs_forgotten: None,
+            wrote_main: false,
             tick_began: environment::now(),
             states: None,
             audit_checked: false,
@@ -289,7 +292,12 @@ impl Driver {
 
     async fn read_and_settle(&mut self) -> Result<usize, Error> {
         self.ingest_main().await?;
-        Ok(self.take_commands().await? + self.settle_all().await?)
+        let taken = self.take_commands().await?;
+        // Nobody else tells us of what we wrote ourselves.
+        if std::mem::take(&mut self.wrote_main) {
+            self.ingest_main().await?;
+        }
+        Ok(taken + self.settle_all().await?)
     }
 
     /// Brings every active request to rest, the most urgent first. Where a run's end frees hosts, those before it that wait

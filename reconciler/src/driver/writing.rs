@@ -94,6 +94,7 @@ impl Driver {
             return Ok(Some(Err("the requests repository has no branch main yet".to_owned())));
         };
         blocking(|| self.requests.commit(&write.edit(main, &tip)))?;
+        self.wrote_main = true;
         Ok(Some(Ok(Written::Main)))
     }
 

@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use chiffon_core::facts::{Blocked, Question, RequestFacts, World};
 use chiffon_core::{Command, CommandAnswer, Person, State as Stands, answers_to};
-use chiffon_schemas::{Json as Value, Name, Oid, Request, RiskLevel, Scope};
+use chiffon_schemas::{Name, Oid, Request, RiskLevel, Scope};
 use chiffon_store::{RepositoryId, Store};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -143,6 +143,10 @@ pub(crate) async fn chat(
     let message = question.message.trim();
     if message.is_empty() || message.chars().count() > MAX_MESSAGE {
         return Err(refuse(StatusCode::BAD_REQUEST, format!("a message has 1 to {MAX_MESSAGE} characters")));
+    }
+    if let Some(found) = message.chars().find(|c| !can_stand(*c)) {
+        let why = format!("the message holds U+{:04X}, which no file of text can hold: leave it out", u32::from(found));
+        return Err(refuse(StatusCode::BAD_REQUEST, why));
     }
     let Ok(_room) = context.talking.try_acquire() else { return Err(busy("too many talk at once: try again")) };
     let Some((store, repository)) = context.store.get() else { return Err(busy("the store is not open yet")) };
@@ -325,6 +329,11 @@ fn asked(question: &Question) -> ChatAsked {
     }
 }
 
+/// Whether a character can stand in a request's file (YAML 1.2, 5.1).
+fn can_stand(c: char) -> bool {
+    matches!(c, '\t' | '\n' | '\r' | '\u{85}') || !(c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}'))
+}
+
 /// Whether a message only asks how it stands.
 fn is_status(message: &str) -> bool {
     let word = message.trim_matches(|c: char| c.is_whitespace() || c.is_ascii_punctuation()).to_lowercase();
@@ -336,11 +345,6 @@ fn answers_in(message: &str, questions: &[Question]) -> Result<std::collections:
     let lines: Vec<String> =
         message.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
     answers_to(&lines, questions)
-}
-
-/// The body of an answer that is no success, for the description.
-pub(crate) fn problem() -> Value {
-    schemars::schema_for!(Problem).into()
 }
 
 #[cfg(test)]

@@ -46,6 +46,70 @@ fn a_sentence_said_over_http_is_a_request_of_its_person_with_a_plan() {
     end(up);
 }
 
+/// Nothing else wakes the loop here: what it wrote itself it has to see itself.
+#[test]
+fn every_message_is_answered_at_once_also_where_nothing_else_happens() {
+    let (bed, up, token) = talking();
+    for number in 0..18 {
+        let message = format!("{} {number}", "0".repeat(3_900));
+        let asked = tokio::time::Instant::now();
+        let answer = bed.chat(&token, &json!({ "message": message }));
+        assert_eq!((answer.status, &answer.json()["state"]), (200, &json!("blocked")), "{answer:?}");
+        // It gives up waiting after 20 s, and says how it stands then.
+        assert!(asked.elapsed().as_secs() < 15, "message {number} took {:?}", asked.elapsed());
+    }
+    end(up);
+}
+
+#[test]
+fn a_message_with_a_character_that_no_request_can_hold_is_refused_in_words() {
+    let (bed, up, token) = talking();
+    for (message, named) in [("Deploy\u{95} it", "U+0095"), ("\u{1b}[31mDeploy", "U+001B"), ("a\u{fffe}", "U+FFFE")] {
+        for conversation in [json!(null), json!("deploy-journal")] {
+            let answer = bed.chat(&token, &json!({ "message": message, "conversation": conversation }));
+            assert_eq!(answer.status, 400, "{answer:?}");
+            assert!(answer.body.contains(named), "{answer:?}");
+        }
+    }
+    assert_eq!(bed.chat(&token, &json!({ "message": "Deploy\nthe\tjournal" })).status, 200);
+    end(up);
+}
+
+/// Runs Schemathesis over everything that the server says can be asked; its words where it found something.
+fn asked_by_schemathesis(bed: &Bed, tokens: &[String]) -> Result<(), String> {
+    let program = chiffon_tests::root().join(".venv/schemathesis/bin/schemathesis");
+    assert!(program.is_file(), "{} is missing: run `make test`", program.display());
+    let hooks = chiffon_tests::root().join("tests/api");
+    let output = std::process::Command::new(program)
+        .args(["--no-color", "run", "--seed", "7", "--max-examples", "150", "--continue-on-failure"])
+        // A sentence may well ask for what can't be: that it fits its schema does not mean that it can be done.
+        .args(["--checks", "all", "--exclude-checks", "positive_data_acceptance"])
+        .args(["--request-timeout", "60", "--generation-database", "none", "--suppress-health-check", "all"])
+        .args(["--url", &format!("http://{}", bed.web_address())])
+        .arg(format!("http://{}/api/v1/openapi.json", bed.web_address()))
+        .current_dir(bed.path())
+        .env("PYTHONPATH", hooks)
+        .env("SCHEMATHESIS_HOOKS", "tokens")
+        .env("CHIFFON_TEST_TOKENS", tokens.join(" "))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    println!("{said}");
+    if output.status.success() { Ok(()) } else { Err(said) }
+}
+
+#[test]
+fn s10_nothing_that_can_be_asked_fails_or_goes_without_a_token() {
+    let bed = Bed::new();
+    let made: Vec<(String, String)> = (0..40).map(|number| bed.token(&format!("person-{number}"))).collect();
+    let entries: String = made.iter().map(|(_, lines)| lines.replacen("    tokens:\n", "", 1)).collect();
+    bed.answer_over_http(&format!("    tokens:\n{entries}"));
+    let up = bed.up();
+    let tokens: Vec<String> = made.into_iter().map(|(token, _)| token).collect();
+    asked_by_schemathesis(&bed, &tokens).unwrap();
+    end(up);
+}
+
 #[test]
 fn what_is_asked_back_is_answered_in_the_conversation() {
     let (bed, up, token) = talking();

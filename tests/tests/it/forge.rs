@@ -140,6 +140,7 @@ over_each!(
     what_changed_since_is_found_over_all_pages,
     s4_what_comes_from_a_fork_is_told_apart,
     refusals_say_what_to_do,
+    s11_a_redirect_is_named_and_not_followed,
 );
 
 async fn who_speaks_and_what_it_may_do_is_known(bed: Bed) {
@@ -385,4 +386,30 @@ async fn refusals_say_what_to_do(bed: Bed) {
     }
     assert!(bed.bot.repository().await.is_ok(), "each was for one answer");
     assert_eq!(test.state().pulls.values().filter(|pull| pull.fate != Fate::Open).count(), 0);
+}
+
+async fn s11_a_redirect_is_named_and_not_followed(bed: Bed) {
+    let Some(test) = bed.test() else { return };
+    let trap = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    trap.set_nonblocking(true).unwrap();
+    let elsewhere = [
+        format!("http://{}/", trap.local_addr().unwrap()),
+        "http://169.254.169.254/latest/meta-data/".to_owned(),
+        "http://127.0.0.1:5432/".to_owned(),
+        format!("{}/elsewhere", test.url()),
+    ];
+    let number = bed.opened().await;
+    for (code, to) in [301, 302, 303, 307, 308].into_iter().flat_map(|code| elsewhere.iter().map(move |to| (code, to)))
+    {
+        test.fault(Fault::Refuse(code, vec![("location", to.clone())]));
+        let asked = test.state().asked.len();
+        let read = bed.bot.pull(number).await.unwrap_err();
+        test.fault(Fault::Refuse(code, vec![("location", to.clone())]));
+        let written = bed.bot.comment(number, "hello").await.unwrap_err();
+        assert_eq!(test.state().asked.len() - asked, 2, "each was asked once");
+        assert!(matches!(&read, Trouble::Moved { to: said, .. } if said == to), "it is not taken for gone: {read}");
+        assert!(written.to_string().contains(&format!("it is at {to} now")), "{written}");
+    }
+    assert!(trap.accept().is_err(), "nobody came");
+    assert_eq!(bed.bot.comments(number, None).await.unwrap(), []);
 }

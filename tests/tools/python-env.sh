@@ -1,8 +1,11 @@
 #!/bin/sh
-# Makes a private Python environment for the agent in tests/protocol: protocol-env.sh FOLDER
-# Nothing outside FOLDER changes, except that root gets Debian's python3-venv where Python lacks it.
+# Makes a private Python environment: python-env.sh FOLDER MODULES PACKAGE…
+# MODULES, with commas between them, must be there afterwards. Nothing outside FOLDER changes, except that root gets Debian's
+# python3-venv where Python lacks it.
 set -eu
 folder=$1
+modules=$2
+shift 2
 if ! python3 -c "import ensurepip, venv" 2>/dev/null; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
         apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv >/dev/null
@@ -12,8 +15,8 @@ if ! python3 -c "import ensurepip, venv" 2>/dev/null; then
 fi
 rm -rf "$folder"
 mkdir -p "$(dirname "$folder")"
-echo "making $folder with pika and cryptography" >&2
+echo "making $folder with $*" >&2
 python3 -m venv "$folder"
-"$folder/bin/pip" install --quiet --disable-pip-version-check "pika==1.4.4" "cryptography==50.0.2"
-"$folder/bin/python" -c "import cryptography, pika"
+"$folder/bin/pip" install --quiet --disable-pip-version-check "$@"
+"$folder/bin/python" -c "import $modules"
 touch "$folder/.ready"
