@@ -36,7 +36,7 @@ evals: ## Score the planner on the golden sentences
 	$(CARGO) run --quiet --package chiffon-planner --bin chiffon-evals
 
 bench: $(ENVS)/ansible-2.19/.ready ## Measure each figure beside its floor and its peer
-	$(CARGO) build --release --package chiffon --package chiffon-agent --package chiffon-bench
+	$(CARGO) build --release --package chiffon --package chiffon-agent --package chiffon-bench --package chiffon-tests --bins
 	sh tests/tools/services.sh python3 tests/bench/bench.py "$(CURDIR)" $(ARGS)
 
 crash: $(ENVS)/ansible-2.19/.ready ## Kill every process at every crash point, and print what came of it

@@ -20,6 +20,7 @@ import b5
 import b6
 import b7
 import b9
+import forge
 import questions
 
 
@@ -27,7 +28,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("root", help="the repository")
     parser.add_argument("--binary", help="the chiffon to measure (default: target/release/chiffon)")
-    parser.add_argument("--only", default="B1,B2,B3,B4,B5,B6,B7,B9,audit", help="ids, with commas")
+    parser.add_argument("--only", default="B1,B2,B3,B4,B5,B6,B7,B9,audit,forge", help="ids, with commas")
     parser.add_argument("--quick", action="store_true", help="few rounds: a look, not a measurement")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -44,6 +45,7 @@ def main():
         "B6": lambda: b6.run(binary, 1 if quick else 3, 100_000 if quick else 1_000_000),
         "B7": lambda: b7.run(root, binary, 1 if quick else 5),
         "B9": lambda: b9.run(root, binary, 3 if quick else 10, 10 if quick else 60),
+        "forge": lambda: forge.run(root, binary, 3 if quick else 15, 20 if quick else 200, 60 if quick else 300),
         "audit": lambda: questions.run(binary, 5 if quick else 20),
     }
     rows = []

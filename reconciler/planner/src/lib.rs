@@ -29,6 +29,6 @@ mod words;
 pub use answer::{About, Answer, Choice, Input, Nearest, Planned, Problem, Question};
 pub use evidence::{forecast, static_evidence};
 pub use plan::plan;
-pub use render::{inert, is_destructive, render_markdown};
+pub use render::{inert, inert_line, is_destructive, render_markdown};
 pub use repository::{ReadError, read_catalogue};
 pub use steps::plan_from_steps;

@@ -10,6 +10,19 @@ use chiffon_schemas::{Evidence, Host, Json, Oid, Plan, PlannerKind, Request, Ris
 /// The longest body in bytes (DESIGN section 8); the folded details are cut to fit, never what stands before them.
 const MAX_BYTES: usize = 20 * 1024;
 
+/// What may stand before the folded details at most, so that these have a place.
+const MAX_HEAD_BYTES: usize = MAX_BYTES - 600;
+
+/// Lines of a request that are quoted, and characters of each: the verdict is to be on the first screen.
+const MAX_QUOTED: usize = 8;
+const MAX_QUOTED_CHARS: usize = 300;
+
+/// Entries of a list that are shown.
+const MAX_ENTRIES: usize = 40;
+
+/// What stands where something was cut.
+const CUT: &str = "\n… cut here; the plan's file has everything\n";
+
 /// Joins two characters without being seen.
 const JOINER: char = '\u{2060}';
 
@@ -21,11 +34,7 @@ pub fn render_markdown(plan: &Plan, evidence: Option<&Evidence>, request: &Reque
         "<!-- chiffon:v1 request={} plan={} infra={} expires={} -->\n",
         meta.request.oid, plan_oid, spec.infra.commit, meta.expires
     );
-    for text in std::iter::once(&request.spec.text).chain(&request.spec.changes) {
-        for line in text.lines() {
-            out.push_str(&format!("> {}\n", inert(line, 1_000)));
-        }
-    }
+    quote(request, &mut out);
     out.push_str(&format!("> ({}, {})\n\n", inert(meta.request.path.as_str(), 200), meta.request.oid.short()));
     out.push_str(&format!("**{}**\n\n", inert(&spec.summary, 400)));
     out.push_str(&verdict(plan, evidence));
@@ -34,26 +43,69 @@ pub fn render_markdown(plan: &Plan, evidence: Option<&Evidence>, request: &Reque
     table(plan, evidence, &mut out);
     unforeseen(evidence, &mut out);
     if !spec.touches.secrets.is_empty() {
-        let names: Vec<String> = spec.touches.secrets.iter().map(|name| inert(name, 120)).collect();
-        out.push_str(&format!("**Secrets used**: {} (values stay on the agent)\n\n", names.join(", ")));
+        let names = listed(spec.touches.secrets.iter().map(|name| inert(name, 120)));
+        out.push_str(&format!("**Secrets used**: {names} (values stay on the agent)\n\n"));
     }
     found(plan, &mut out);
     out.push_str(&format!("**Undo**: {}\n\n", undo(&spec.undo)));
     if !spec.assumptions.is_empty() {
         out.push_str("**Assumed**:\n\n");
-        for note in &spec.assumptions {
+        for note in spec.assumptions.iter().take(MAX_ENTRIES) {
             out.push_str(&format!("- {}\n", inert(note, 400)));
         }
-        out.push('\n');
+        more(spec.assumptions.len(), &mut out);
     }
     let until = meta.expires.to_string();
-    out.push_str(&format!(
-        "Merging runs exactly plan `{}`, until {}. Closing rejects it. To change it, edit the request, or the steps of the plan on its branch.\n",
+    let last = format!(
+        "Merging runs exactly plan `{}`, until {}. Closing rejects it. To change it, edit the request, or the steps of the \
+         plan on its branch; on a forge, comment `/chiffon replan <change in words>`.\n",
         plan_oid.short(),
         until.split('T').next().unwrap_or(&until)
-    ));
+    );
+    shorten(&mut out, MAX_HEAD_BYTES - last.len());
+    out.push_str(&last);
     details(plan, &mut out);
     out
+}
+
+/// The request's words, as far as they leave room for the verdict.
+fn quote(request: &Request, out: &mut String) {
+    let texts = std::iter::once(&request.spec.text).chain(&request.spec.changes);
+    let lines: Vec<&str> = texts.flat_map(|text| text.lines()).collect();
+    for line in lines.iter().take(MAX_QUOTED) {
+        out.push_str(&format!("> {}\n", inert(line, MAX_QUOTED_CHARS)));
+    }
+    if let Some(more) = lines.len().checked_sub(MAX_QUOTED).filter(|more| *more > 0) {
+        out.push_str(&format!("> … and {} in the request\n", count(more, "more line")));
+    }
+}
+
+/// Entries on one line, as many as are shown.
+fn listed(entries: impl ExactSizeIterator<Item = String>) -> String {
+    let more = entries.len().saturating_sub(MAX_ENTRIES);
+    let shown: Vec<String> = entries.take(MAX_ENTRIES).collect();
+    let more = if more == 0 { String::new() } else { format!(", and {more} more") };
+    format!("{}{more}", shown.join(", "))
+}
+
+/// Ends a list, with a word on what of it is not shown.
+fn more(entries: usize, out: &mut String) {
+    match entries.saturating_sub(MAX_ENTRIES) {
+        0 => out.push('\n'),
+        more => out.push_str(&format!("- and {more} more: the plan's file has all of them\n\n")),
+    }
+}
+
+/// Cuts a text at the end of a line where it is longer than that.
+fn shorten(out: &mut String, max: usize) {
+    if out.len() <= max {
+        return;
+    }
+    let room = max.saturating_sub(CUT.len() + 1);
+    let end = out.as_bytes()[..room].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    out.truncate(end);
+    out.push_str(CUT);
+    out.push('\n');
 }
 
 fn verdict(plan: &Plan, evidence: Option<&Evidence>) -> String {
@@ -108,15 +160,16 @@ fn destructive(plan: &Plan, out: &mut String) {
         .collect();
     let rules: Vec<String> = rules.into_iter().map(|rule| inert(rule, 60)).collect();
     out.push_str(&format!("**Destructive** ({}). Steps, in order:\n\n", rules.join(", ")));
-    for step in &plan.spec.steps {
+    for step in plan.spec.steps.iter().take(MAX_ENTRIES) {
         out.push_str(&format!("- {}: {}\n", step.id, inert(step.playbook.as_str(), 200)));
     }
-    out.push('\n');
+    more(plan.spec.steps.len(), out);
 }
 
 fn table(plan: &Plan, evidence: Option<&Evidence>, out: &mut String) {
     out.push_str("| host | tasks | foreseen | steps | opens |\n|---|---|---|---|---|\n");
-    for host in &plan.spec.touches.hosts {
+    let hosts = &plan.spec.touches.hosts;
+    for host in hosts.iter().take(MAX_ENTRIES) {
         let known = evidence.and_then(|evidence| evidence.spec.hosts.get(host));
         let (tasks, foreseen) = match known {
             Some(known) => (format!("up to {}", known.tasks), known.foreseen.to_string()),
@@ -131,6 +184,9 @@ fn table(plan: &Plan, evidence: Option<&Evidence>, out: &mut String) {
             inert(host.as_str(), 120),
             inert(&opens, 200)
         ));
+    }
+    if let Some(more) = hosts.len().checked_sub(MAX_ENTRIES).filter(|more| *more > 0) {
+        out.push_str(&format!("| … and {more} more | | | | the plan's file names all of them |\n"));
     }
     out.push('\n');
 }
@@ -160,11 +216,11 @@ fn found(plan: &Plan, out: &mut String) {
                 let name_of = |item: &Json| {
                     item.get("name").or_else(|| item.get("title")).and_then(Json::as_str).map(|n| inert(n, 60))
                 };
-                items.iter().filter_map(name_of).collect::<Vec<_>>().join(", ")
+                listed(items.iter().filter_map(name_of).collect::<Vec<_>>().into_iter())
             });
-            let places: Vec<String> = places.iter().map(|place| inert(place, 200)).collect();
+            let places = listed(places.iter().map(|place| inert(place, 200)));
             let names = names.filter(|names| !names.is_empty()).unwrap_or_else(|| "values".to_owned());
-            out.push_str(&format!("**Found for {}**: {names} ({})\n\n", inert(name, 120), places.join(", ")));
+            out.push_str(&format!("**Found for {}**: {names} ({})\n\n", inert(name, 120), places));
         }
     }
 }
@@ -215,7 +271,7 @@ fn details(plan: &Plan, out: &mut String) {
     while !body.is_char_boundary(end) {
         end -= 1;
     }
-    let mark = if end < body.len() { "\n… cut here; the plan's file has everything\n" } else { "" };
+    let mark = if end < body.len() { CUT } else { "" };
     out.push_str(&format!(
         "\n<details><summary>Steps, variables and what they depend on</summary>\n\n{fence}text\n{}{mark}{fence}\n\n{END}",
         &body[..end]
@@ -235,6 +291,23 @@ fn longest_run(text: &str, wanted: char) -> usize {
 fn is_shown(c: char) -> bool {
     !c.is_control()
         && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{61c}')
+}
+
+/// A line for a title or a commit, where nothing but mentions and references has an effect: `Closes #1` of a merged commit
+/// closes an issue.
+pub fn inert_line(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '@' | '#' => out.extend([c, JOINER]),
+            // Forges take `!1` and `GH-1` for references as well.
+            '!' => out.extend([c, JOINER]),
+            '-' if out.to_ascii_lowercase().ends_with("gh") => out.extend([JOINER, c]),
+            c if is_shown(c) => out.push(c),
+            _ => out.push(' '),
+        }
+    }
+    out.replace("://", ":\u{2060}//")
 }
 
 /// One line of foreign text without any effect: HTML and Markdown escaped, mentions and references broken, cut at `max`
@@ -293,6 +366,15 @@ mod tests {
         }
         assert!(!inert("/merge now", 50).starts_with('/'));
         assert_eq!(inert("abcdef", 3), "abc…");
+    }
+
+    #[test]
+    fn s9_a_title_and_a_commit_mention_and_close_nothing() {
+        let shown = inert_line("Closes #1, fixes ops/x#2, GH-3 !4 @ann\nhttps://a.b/ops/x/issues/5 x\u{202e}y");
+        for mark in ["#1", "#2", "GH-3", "!4", "@ann", "\n", "://", "\u{202e}"] {
+            assert!(!shown.contains(mark), "{mark:?} in {shown}");
+        }
+        assert_eq!(inert_line("Deploy Uptime Kuma on nas01"), "Deploy Uptime Kuma on nas01");
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub async fn run(args: &cli::Approve, desk: &Desk, output: &Output) -> Result<Ex
         return on_forge(args, desk, output, spec, (&facts, offer, &branch.tip)).await;
     }
     let files = merged_files(desk, offer, &branch.tip)?;
-    let message = format!("Merge plan for {name}: {}\n", crate::events::one_line(&offer.plan.spec.summary));
+    let message = format!("Merge plan for {name}: {}\n", chiffon_planner::inert_line(&offer.plan.spec.summary));
     let tip = branch.tip.clone();
     let commit = person::push(desk, |_| {
         Ok(PersonsChange { files: files.clone(), message: message.clone(), merges: Some(tip.clone()) })

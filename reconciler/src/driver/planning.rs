@@ -187,7 +187,7 @@ impl Driver {
             rendering,
             tasks: evidence.as_ref().map(|evidence| evidence.spec.hosts.values().map(|host| host.tasks).sum()),
             evidence: evidence.as_ref().map(|evidence| chiffon_schemas::to_yaml(evidence).into_bytes()),
-            subject: format!("plan: {}", offer.plan.spec.summary),
+            subject: format!("plan: {}", chiffon_planner::inert_line(&offer.plan.spec.summary)),
             on_top_of: facts.plan_branch.as_ref().filter(|_| offer.by_person()).map(|branch| branch.tip.clone()),
             time: offer.at,
         })

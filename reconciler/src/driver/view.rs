@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use chiffon_core::facts::{Blocked, Offer, Pull, PullState, RequestFacts, Run};
 use chiffon_core::{ApprovalPolicy, Freshness, State};
 use chiffon_forge::{Edit, Label, Proposal, Reaction, Status, StatusState};
-use chiffon_planner::{inert, is_destructive};
+use chiffon_planner::{inert, inert_line, is_destructive};
 use chiffon_schemas::{AttemptState, Oid, Plan, RiskLevel};
 
 use super::pages;
@@ -79,7 +79,8 @@ fn title(plan: &Plan, tasks: Option<u32>) -> String {
         Some(tasks) => format!(" (up to {tasks} tasks)"),
         None => String::new(),
     };
-    let summary: String = plan.spec.summary.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    // It is in the commit of the merge as well.
+    let summary = inert_line(&plan.spec.summary);
     let mut letters = summary.chars();
     // Lower case, unless the first word is a name in capitals.
     let first = letters.next().filter(|_| !letters.clone().next().is_some_and(char::is_uppercase));

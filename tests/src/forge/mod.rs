@@ -194,6 +194,9 @@ async fn enter(Extracted(shared): Extracted<Shared>, mut request: Request<Body>,
         {
             return (StatusCode::SERVICE_UNAVAILABLE, r#"{"message": "as the test wants it"}"#).into_response();
         }
+        if forge.down {
+            return StatusCode::BAD_GATEWAY.into_response();
+        }
         let is_due = !matches!(forge.faults.front(), None | Some(Fault::StillComputing));
         (login, if is_due { forge.faults.pop_front() } else { None })
     };

@@ -180,6 +180,8 @@ pub struct State {
     pub sign_with: Option<String>,
     /// What goes wrong next.
     pub faults: VecDeque<Fault>,
+    /// Nothing is answered.
+    pub down: bool,
     /// What is refused for as long as this is here: a method and how the path ends.
     pub refuses: Option<(&'static str, &'static str)>,
     /// Questions so far: method and path.
@@ -207,6 +209,7 @@ impl State {
             rule: None,
             sign_with: None,
             faults: VecDeque::new(),
+            down: false,
             refuses: None,
             asked: Vec::new(),
             undescribed: Vec::new(),

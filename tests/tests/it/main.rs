@@ -8,6 +8,7 @@ mod crash;
 mod deploy;
 mod documents;
 mod forge;
+mod forge_mischief;
 mod forge_story;
 mod harm;
 mod infra;

@@ -1,6 +1,7 @@
 //! The planner from outside: catalogues from small repositories, plans from sentences, golden sentences.
 #![expect(clippy::unwrap_used, reason = "a test that can't be set up has failed")]
 
+mod bodies;
 mod git;
 mod golden;
 mod planning;
