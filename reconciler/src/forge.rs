@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
-use chiffon_forge::{Address, Forge, GitHub, Gitea, Setup, Slug};
-use chiffon_link::{read_authority, read_secret};
+use anyhow::{Context, Result, bail};
+use chiffon_forge::{Address, App, Forge, GitHub, Gitea, Setup, Slug, Trouble};
+use chiffon_link::{read_authority, read_private, read_secret};
 use chiffon_requests::{GitUrl, StopFlag, Upstream};
-use chiffon_schemas::{ForgeKind, ForgeSpec};
+use chiffon_schemas::{AppSpec, ForgeKind, ForgeSpec};
 
 use crate::config::Config;
 use crate::environment::Environment;
@@ -34,9 +34,42 @@ pub(crate) fn open(
     spec: &ForgeSpec,
     stop: &StopFlag,
 ) -> Result<(Arc<dyn Forge>, Upstream)> {
-    let token = read_secret(&home.folder().join(&spec.token_file)).context("`forge.token_file`")?;
-    let forge = as_person(home, spec, &token)?;
-    Ok((forge, upstream_as(config, environment, spec, stop, &token)?))
+    match (&spec.token_file, &spec.app) {
+        (Some(file), None) => {
+            let token = read_secret(&home.folder().join(file)).context("`forge.token_file`")?;
+            let forge = as_person(home, spec, &token)?;
+            Ok((forge, upstream_as(config, environment, spec, stop, &token)?))
+        }
+        // Its token for git is asked for when it is needed.
+        (None, Some(app)) => Ok((as_app(home, spec, app)?, upstream_as(config, environment, spec, stop, "")?)),
+        (None, None) => bail!("`forge` lacks `token_file`, the file with the token of Chiffon's own account"),
+        (Some(_), Some(_)) => bail!("`forge` has a `token_file` and an `app`: take one of them out"),
+    }
+}
+
+/// The forge that a configuration names, as a GitHub App.
+fn as_app(home: &Home, spec: &ForgeSpec, app: &AppSpec) -> Result<Arc<dyn Forge>> {
+    if spec.kind != ForgeKind::GitHub {
+        bail!("`forge.app`: only GitHub has Apps; name the token of an account in `forge.token_file`");
+    }
+    let key = read_private(&home.folder().join(&app.key_file)).context("`forge.app.key_file`")?;
+    let app = App::new(app.id, &key, crate::environment::now).context("`forge.app.key_file`")?;
+    let ca = authority(home, spec)?;
+    let address = github_address(spec, ca.as_deref());
+    Ok(Arc::new(GitHub::as_app(address, slug(spec)?, app)?))
+}
+
+fn authority(home: &Home, spec: &ForgeSpec) -> Result<Option<String>> {
+    let ca = spec.ca_file.as_ref().map(|file| read_authority(&home.folder().join(file))).transpose();
+    ca.context("`forge.ca_file`")
+}
+
+fn slug(spec: &ForgeSpec) -> Result<Slug> {
+    spec.repository.parse().context("`forge.repository`")
+}
+
+fn github_address<'a>(spec: &'a ForgeSpec, ca: Option<&'a str>) -> Address<'a> {
+    Address { url: spec.url.as_deref().unwrap_or(GITHUB_API), api: "", ca, insecure: spec.insecure_tls }
 }
 
 /// Our copy of the forge's repository, for who a token speaks for.
@@ -67,10 +100,19 @@ pub(crate) fn as_person(home: &Home, spec: &ForgeSpec, token: &str) -> Result<Ar
 /// # Errors
 /// A setting can't be used; the error says which.
 pub(crate) fn administrator(home: &Home, spec: &ForgeSpec, token: &str) -> Result<Arc<dyn Setup>> {
-    let ca = spec.ca_file.as_ref().map(|file| read_authority(&home.folder().join(file))).transpose();
-    let ca = ca.context("`forge.ca_file`")?;
-    let slug: Slug = spec.repository.parse().context("`forge.repository`")?;
-    adapter(spec, slug, token, ca.as_deref())
+    let ca = authority(home, spec)?;
+    adapter(spec, slug(spec)?, token, ca.as_deref())
+}
+
+/// The copy's own way to the forge, with the token that git is to use now.
+///
+/// # Errors
+/// The forge does not give one.
+pub(crate) async fn with_git_token(forge: &dyn Forge, upstream: &Upstream) -> Result<Upstream, Trouble> {
+    Ok(match forge.git_token().await? {
+        Some(token) => upstream.clone().with_login(LOGIN, &token),
+        None => upstream.clone(),
+    })
 }
 
 /// Where git finds the forge's repository, as nobody in particular.
@@ -88,9 +130,7 @@ fn adapter(spec: &ForgeSpec, slug: Slug, token: &str, ca: Option<&str>) -> Resul
             let url = spec.url.as_deref().context("`forge.url` is missing: https://git.example")?;
             Arc::new(Gitea::new(address(url, Gitea::API), slug, token)?)
         }
-        ForgeKind::GitHub => {
-            Arc::new(GitHub::new(address(spec.url.as_deref().unwrap_or(GITHUB_API), ""), slug, token)?)
-        }
+        ForgeKind::GitHub => Arc::new(GitHub::new(github_address(spec, ca), slug, token)?),
     })
 }
 
@@ -119,7 +159,8 @@ mod tests {
             url: url.map(str::to_owned),
             repository: "ops/requests".to_owned(),
             git_url: None,
-            token_file: "forge-token".into(),
+            token_file: Some("forge-token".into()),
+            app: None,
             webhook_secret_file: None,
             ca_file: None,
             insecure_tls: false,

@@ -40,6 +40,7 @@ pub(crate) async fn try_out(forge: &dyn Forge, upstream: &Upstream) -> Result<Pr
         Err(Trouble::NotFound { .. }) => return Ok(Proof::NoScratch),
         Err(trouble) => return Err(trouble.into()),
     }
+    let upstream = &crate::forge::with_git_token(forge, upstream).await?;
     let commit = git(upstream, prepare).await.context("making a commit to try with")?;
     let branch = format!("{SCRATCH}-{}", commit.short());
     let name = RefName::branch(&branch)?;
@@ -109,6 +110,7 @@ fn prepare(upstream: &Upstream) -> Result<Oid, chiffon_requests::Error> {
     Ok(upstream.open()?.prepare(&edit)?.commit)
 }
 
+/// Runs git on a copy of which the login is right already.
 async fn git<T: Send + 'static>(
     upstream: &Upstream,
     work: impl FnOnce(&Upstream) -> Result<T, chiffon_requests::Error> + Send + 'static,

@@ -26,6 +26,13 @@ impl Upstream {
         Self { git, path: path.into(), url }
     }
 
+    /// The same, reached with this name and token.
+    #[must_use]
+    pub fn with_login(mut self, login: &str, token: &str) -> Self {
+        self.url = self.url.with_login(login, token);
+        self
+    }
+
     /// Our copy; made where there is none. A repository that was not made as a copy is left alone: bringing it up to date
     /// would put the forge's `main` in the place of its own.
     ///

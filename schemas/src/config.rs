@@ -202,7 +202,11 @@ pub struct ForgeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub git_url: Option<String>,
     /// A file that holds the token of an account of Chiffon's own; relative to this file.
-    pub token_file: PathBuf,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// A GitHub App in place of an account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<AppSpec>,
     /// A file with the secret that webhooks are signed with; without it none are taken, and polling is all there is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook_secret_file: Option<PathBuf>,
@@ -212,6 +216,16 @@ pub struct ForgeSpec {
     /// Takes a forge on another machine without TLS.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub insecure_tls: bool,
+}
+
+/// A GitHub App that is installed on the requests repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AppSpec {
+    /// Its number, from its page.
+    pub id: u64,
+    /// A file that holds its private key, as GitHub gives it; relative to the configuration.
+    pub key_file: PathBuf,
 }
 
 /// The kinds of forge.

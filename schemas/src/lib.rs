@@ -26,9 +26,9 @@ pub use attempt::AttemptState;
 pub use canonical::{blob_oid, digest, plan_bytes, to_yaml};
 pub use check::{read, read_evidence, read_plan, read_request, schema_of};
 pub use config::{
-    AgentSpec, AmqpSpec, AnsibleSpec, ApprovalSpec, BusSpec, ConfigFile, ConfigKind, ConfigSpec, ForAgentsSpec,
-    ForgeKind, ForgeSpec, InfraSpec, ManagementSpec, PolicySpec, PostgresSpec, Scope, StoreSpec, TlsSpec, TokenSpec,
-    TracesSpec, WebSpec,
+    AgentSpec, AmqpSpec, AnsibleSpec, AppSpec, ApprovalSpec, BusSpec, ConfigFile, ConfigKind, ConfigSpec,
+    ForAgentsSpec, ForgeKind, ForgeSpec, InfraSpec, ManagementSpec, PolicySpec, PostgresSpec, Scope, StoreSpec,
+    TlsSpec, TokenSpec, TracesSpec, WebSpec,
 };
 pub use diagnostic::{Code, Diagnostic};
 pub use evidence::{Evidence, EvidenceKind, EvidenceMode, EvidenceSpec, Forecast, HostEvidence, OpaqueTask};

@@ -42,6 +42,7 @@ ASKED = {
         "/hooks": ["get", "post"], "/hooks/{hook_id}": ["patch"], "/hooks/{hook_id}/pings": ["post"],
         "/rulesets": ["get", "post"], "/rulesets/{ruleset_id}": ["put"], "/rules/branches/{branch}": ["get"],
         "/branches/{branch}": ["get"],
+        "/app": ["get"], "/installation": ["get"], "/app/installations/{installation_id}/access_tokens": ["post"],
     },
     "forgejo": {
         "/user": ["get"], "/version": ["get"], "": ["get"], "/pulls": ["get", "post"],
@@ -56,7 +57,7 @@ ASKED = {
     },
 }
 
-GLOBAL = {"/user", "/version"}
+GLOBAL = {"/user", "/version", "/app", "/app/installations/{installation_id}/access_tokens"}
 WORDS_ALONE = {"description", "summary", "example", "examples", "externalDocs", "tags", "x-github", "title", "deprecated"}
 
 

@@ -26,7 +26,7 @@ pub use authority::{AuthorityError, read_authority};
 pub use invitation::{BadToken, Token};
 pub use local::{Limits, LocalHub, LocalLink};
 pub use seal::{KeyError, Signer, Verifier};
-pub use secret::{SecretError, read_secret, write_first_secret, write_secret};
+pub use secret::{SecretError, read_private, read_secret, write_first_secret, write_secret};
 pub use wire::{MAX_MESSAGE_BYTES, VERSION};
 
 /// Why a message was not taken or can't be had.

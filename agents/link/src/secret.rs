@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
+/// Longer than any private key.
+const MAX_PRIVATE_BYTES: u64 = 64 * 1024;
+
 /// More than any password or key.
 const MAX_BYTES: u64 = 4096;
 
@@ -50,6 +53,21 @@ pub fn read_secret(path: &Path) -> Result<String, SecretError> {
     let mut text = String::new();
     file.take(MAX_BYTES).read_to_string(&mut text).map_err(failed)?;
     Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
+/// Reads a file of several lines that is for its owner alone: a private key.
+///
+/// # Errors
+/// As [`read_secret`].
+pub fn read_private(path: &Path) -> Result<String, SecretError> {
+    let failed = |source| SecretError::Read { path: path.to_owned(), source };
+    let file = File::open(path).map_err(failed)?;
+    if !is_private(&file).map_err(failed)? {
+        return Err(SecretError::Open { path: path.to_owned() });
+    }
+    let mut text = String::new();
+    file.take(MAX_PRIVATE_BYTES).read_to_string(&mut text).map_err(failed)?;
+    Ok(text)
 }
 
 /// Writes a secret to a file for its owner alone, in place of what was there, all or nothing.

@@ -61,6 +61,8 @@ pub(crate) struct Ask<'a> {
     pub path: &'a [&'a str],
     pub query: &'a [(&'a str, String)],
     pub body: Option<Value>,
+    /// Who asks, where that is somebody else than usual.
+    pub by: Option<HeaderValue>,
     /// What it is for: the verb of a sentence.
     pub what: &'static str,
     /// What a token needs for it.
@@ -95,6 +97,7 @@ struct Known {
 pub(crate) struct Http {
     base: Url,
     client: Client,
+    by: Mutex<HeaderValue>,
     known: Mutex<BTreeMap<String, Known>>,
 }
 
@@ -105,11 +108,11 @@ impl std::fmt::Debug for Http {
 }
 
 impl Http {
-    /// A client for one address; `headers` go with every question.
+    /// A client for one address. `by` says who asks; `headers` go with every question.
     ///
     /// # Errors
     /// It is no address, holds a password, or leaves this machine in the clear.
-    pub fn new(address: Address<'_>, mut headers: HeaderMap) -> Result<Self, BadAddress> {
+    pub fn new(address: Address<'_>, mut by: HeaderValue, headers: HeaderMap) -> Result<Self, BadAddress> {
         let bad = |reason: String| BadAddress { reason };
         let mut base = Url::parse(address.url).map_err(|error| bad(format!("is no address: {error}")))?;
         if !["http", "https"].contains(&base.scheme()) || base.cannot_be_a_base() {
@@ -129,9 +132,7 @@ impl Http {
             .expect("http and https have a path")
             .pop_if_empty()
             .extend(address.api.split('/').filter(|part| !part.is_empty()));
-        for (_, value) in headers.iter_mut() {
-            value.set_sensitive(true);
-        }
+        by.set_sensitive(true);
         // The process may have chosen another one before; either will do.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut client = Client::builder()
@@ -146,7 +147,13 @@ impl Http {
             client = found.into_iter().fold(client, reqwest::ClientBuilder::add_root_certificate);
         }
         let client = client.build().map_err(|error| bad(error.to_string()))?;
-        Ok(Self { base, client, known: Mutex::default() })
+        Ok(Self { base, client, by: Mutex::new(by), known: Mutex::default() })
+    }
+
+    /// From now on somebody else asks, or the same with another token.
+    pub fn is_asked_by(&self, mut by: HeaderValue) {
+        by.set_sensitive(true);
+        *self.by.lock().unwrap_or_else(PoisonError::into_inner) = by;
     }
 
     /// The machine that it is on.
@@ -169,7 +176,8 @@ impl Http {
         }
         let reads = ask.method == Method::GET;
         let known = if reads { self.known().get(url.as_str()).cloned() } else { None };
-        let mut request = self.client.request(ask.method, url.clone());
+        let by = ask.by.unwrap_or_else(|| self.by.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        let mut request = self.client.request(ask.method, url.clone()).header(reqwest::header::AUTHORIZATION, by);
         if let Some(known) = &known {
             request = request.header(reqwest::header::IF_NONE_MATCH, known.etag.clone());
         }

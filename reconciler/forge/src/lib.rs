@@ -16,7 +16,7 @@ mod times;
 mod trouble;
 
 pub use gitea::Gitea;
-pub use github::GitHub;
+pub use github::{App, BadKey, GitHub};
 pub use http::{Address, BadAddress};
 pub use plain::{Error, Plain, Proposal, Shown};
 pub use port::{

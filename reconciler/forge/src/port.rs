@@ -21,6 +21,12 @@ pub trait Forge: Send + Sync + std::fmt::Debug {
     /// Who the token speaks as, and what the server says that it is.
     async fn identity(&self) -> Result<Identity, Trouble>;
 
+    /// The token that git reaches the repository with now, where that changes from time to time; `None` where it is the
+    /// configured one.
+    async fn git_token(&self) -> Result<Option<String>, Trouble> {
+        Ok(None)
+    }
+
     /// The repository, and what the token may do in it.
     async fn repository(&self) -> Result<Repository, Trouble>;
 

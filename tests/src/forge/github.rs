@@ -52,6 +52,7 @@ pub fn routes() -> Router<Shared> {
     Router::new()
         .route("/user", get(user))
         .route("/graphql", post(graphql))
+        .merge(super::app::routes())
         .route("/repos/{owner}/{repo}", get(repository))
         .nest("/repos/{owner}/{repo}", of_repository())
         .layer(axum::middleware::from_fn(conditional))
@@ -94,7 +95,8 @@ async fn conditional(request: Request, next: Next) -> Response {
 
 fn account(login: &str) -> Value {
     let id = 1 + login.bytes().map(u64::from).sum::<u64>();
-    let of = |what: &str| format!("https://api.github.test/users/{login}{what}");
+    let in_url = login.replace('[', "%5B").replace(']', "%5D");
+    let of = |what: &str| format!("https://api.github.test/users/{in_url}{what}");
     json!({
         "login": login, "id": id, "node_id": format!("U_{id}"), "avatar_url": of("/avatar"), "gravatar_id": "",
         "url": of(""), "html_url": of(""), "followers_url": of("/followers"), "following_url": of("/following"),

@@ -1,6 +1,7 @@
 //! A forge for tests: real rules over a real bare repository, spoken in the dialect of each vendor, with faults on demand.
 //! What goes over the line is held against the vendor's own description of its interface.
 
+mod app;
 mod description;
 mod git;
 mod gitea;
@@ -187,7 +188,8 @@ async fn enter(Extracted(shared): Extracted<Shared>, mut request: Request<Body>,
     let (login, fault) = {
         let mut forge = shared.forge();
         forge.asked.push(format!("{} {}", request.method(), request.uri()));
-        let login = token.and_then(|token| forge.tokens.get(token)).map(|(login, _)| login.clone());
+        let known = token.and_then(|token| forge.tokens.get(token)).map(|(login, _)| login.clone());
+        let login = known.or_else(|| app::proved(forge.app.as_ref()?, token?));
         if forge
             .refuses
             .is_some_and(|(method, path)| request.method() == method && request.uri().path().ends_with(path))
@@ -218,6 +220,15 @@ async fn enter(Extracted(shared): Extracted<Shared>, mut request: Request<Body>,
         return ([(header::CONTENT_LENGTH, "1000")], Body::from("{")).into_response();
     }
     response
+}
+
+/// What a PEM file holds.
+pub fn from_pem(pem: &[u8]) -> Vec<u8> {
+    use base64::Engine as _;
+
+    let text = String::from_utf8_lossy(pem);
+    let body: String = text.lines().filter(|line| !line.starts_with("-----")).collect();
+    base64::engine::general_purpose::STANDARD.decode(body).unwrap()
 }
 
 /// A text of a question.

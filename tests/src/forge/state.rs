@@ -176,6 +176,9 @@ pub struct State {
     pub hooks: BTreeMap<u64, (String, String)>,
     /// The rule of some branches.
     pub rule: Option<Rule>,
+    /// An App that is installed: its number, the public half of its key in DER (PKCS #1), and for how many seconds its
+    /// tokens are good.
+    pub app: Option<(u64, Vec<u8>, i64)>,
     /// The ssh key that merges are signed with.
     pub sign_with: Option<String>,
     /// What goes wrong next.
@@ -207,6 +210,7 @@ impl State {
             of_organization: false,
             hooks: BTreeMap::new(),
             rule: None,
+            app: None,
             sign_with: None,
             faults: VecDeque::new(),
             down: false,

@@ -86,6 +86,42 @@ fn s2_a_sentence_becomes_a_pull_request_and_its_merge_a_run_on_github() {
 }
 
 #[test]
+fn a_github_app_speaks_for_chiffon_and_gets_another_token_when_one_ends() {
+    let forge = TestForge::start(Dialect::GitHub);
+    forge.account("ann", Role::Write);
+    let bed = Bed::new();
+    let key = bed.home().join("app.pem");
+    let made = std::process::Command::new("ssh-keygen")
+        .args(["-q", "-t", "rsa", "-b", "2048", "-m", "PEM", "-N", "", "-f"])
+        .arg(&key)
+        .status();
+    assert!(made.unwrap().success());
+    let public = std::process::Command::new("ssh-keygen").args(["-e", "-m", "PEM", "-f"]).arg(&key).output().unwrap();
+    // Each of its tokens is as good as over when it comes.
+    forge.state().app = Some((4711, chiffon_tests::forge::from_pem(&public.stdout), 301));
+    bed.live_on_polling(&forge, "none", 1, "    app: {id: 4711, key_file: app.pem}\n");
+    let config = bed.home().join("chiffon.yaml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let refused = bed.chiffon(&["doctor"]);
+    assert!(refused.out.contains("take one of them out"), "{refused:?}");
+    std::fs::write(&config, text.replace("    token_file: forge-token\n", "")).unwrap();
+    let checks = bed.chiffon(&["--json", "doctor"]).ends(0).json();
+    assert!(checks.to_string().contains("GitHub, as chiffon[bot]"), "{checks}");
+    let mut up = bed.up();
+    bed.push_request("journal", "Deploy the journal");
+    up.wait_for("journal: proposed");
+    let number = number_of(&forge, &bed, "journal");
+    assert_eq!(forge.shown(number).author, "chiffon[bot]");
+    forge.merge("ann", number);
+    up.wait_for("journal: succeeded");
+    let merge = merge_of(&forge, number);
+    bed.wait_until("it is said", || forge.status(&merge, "chiffon/apply") == "success");
+    let renewed = forge.state().asked.iter().filter(|asked| asked.ends_with("/access_tokens")).count();
+    assert!(renewed > 2, "{renewed} tokens");
+    end(up);
+}
+
+#[test]
 fn s2_a_sentence_becomes_a_pull_request_and_its_merge_a_run_on_a_real_gitea() {
     let Some(forge) = RealGitea::start() else { return };
     let bed = Bed::new();

@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chiffon_schemas::{Oid, Timestamp};
 use reqwest::Method;
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -68,9 +68,8 @@ impl Gitea {
         let token = HeaderValue::try_from(format!("token {token}")).map_err(|_| BadAddress {
             reason: "has a token that is none: it holds other than visible ASCII".to_owned(),
         })?;
-        let headers =
-            HeaderMap::from_iter([(AUTHORIZATION, token), (ACCEPT, HeaderValue::from_static("application/json"))]);
-        Ok(Self { http: Http::new(address, headers)?, slug })
+        let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
+        Ok(Self { http: Http::new(address, token, headers)?, slug })
     }
 
     async fn ask(&self, ask: Ask<'_>) -> Result<Answer, Trouble> {
@@ -88,7 +87,7 @@ impl Gitea {
     ) -> Result<Answer, Trouble> {
         let path: Vec<&str> =
             ["repos", self.slug.owner(), self.slug.name()].into_iter().chain(path.iter().copied()).collect();
-        self.ask(Ask { method, path: &path, query, body, what, needs }).await
+        self.ask(Ask { method, path: &path, query, body, by: None, what, needs }).await
     }
 
     async fn list<T: DeserializeOwned>(
@@ -173,6 +172,7 @@ impl Forge for Gitea {
             path,
             query: &[],
             body: None,
+            by: None,
             what,
             needs,
         };

@@ -4,6 +4,7 @@
 //! nothing where nothing changed; a pull request is opened as a draft, and later only the GraphQL interface can make it one
 //! or none; a body is at most 65 536 characters long.
 
+mod app;
 mod setup;
 mod wire;
 
@@ -13,9 +14,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chiffon_schemas::{Oid, Timestamp};
 use reqwest::Method;
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+
+use app::{AppRow, InstallationRow, Issued};
+
+pub use app::{App, BadKey};
 
 use crate::http::{Address, Answer, Ask, BadAddress, Http};
 use crate::port::{
@@ -52,6 +57,8 @@ pub struct GitHub {
     slug: Slug,
     /// Where GraphQL is asked, below the API.
     graphql: &'static [&'static str],
+    /// Who it speaks for, where that is an App.
+    app: Option<App>,
 }
 
 impl GitHub {
@@ -63,12 +70,50 @@ impl GitHub {
         let token = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| BadAddress {
             reason: "has a token that is none: it holds other than visible ASCII".to_owned(),
         })?;
-        let headers = HeaderMap::from_iter([
-            (AUTHORIZATION, token),
-            (ACCEPT, HeaderValue::from_static("application/vnd.github+json")),
-            (HeaderName::from_static("x-github-api-version"), HeaderValue::from_static(VERSION)),
-        ]);
-        Ok(Self { http: Http::new(address, headers)?, slug, graphql: &["graphql"] })
+        Ok(Self { http: Http::new(address, token, headers())?, slug, graphql: &["graphql"], app: None })
+    }
+
+    /// The same, as an App.
+    ///
+    /// # Errors
+    /// The address can't be used.
+    pub fn as_app(address: Address<'_>, slug: Slug, app: App) -> Result<Self, BadAddress> {
+        let http = Http::new(address, app.said(), headers())?;
+        Ok(Self { http, slug, graphql: &["graphql"], app: Some(app) })
+    }
+
+    /// The App's token for the repository, made anew before it ends.
+    async fn issued(&self) -> Result<Option<Issued>, Trouble> {
+        const PLACE: (&str, &str) = ("find the App's installation", "to be installed on the repository");
+        const TOKEN: (&str, &str) = ("get the App's token", "to be installed on the repository");
+        let Some(app) = &self.app else { return Ok(None) };
+        if let Some(issued) = app.token() {
+            return Ok(Some(issued));
+        }
+        let path = ["repos", self.slug.owner(), self.slug.name(), "installation"];
+        let place: InstallationRow = self.ask_as_app(app, Method::GET, &path, PLACE).await?;
+        let path = ["app", "installations", &place.id.to_string(), "access_tokens"];
+        let issued = app.keep(self.ask_as_app(app, Method::POST, &path, TOKEN).await?);
+        let by = HeaderValue::try_from(format!("Bearer {}", issued.token));
+        self.http.is_asked_by(by.map_err(|error| Trouble::Unreadable { what: TOKEN.0, why: error.to_string() })?);
+        Ok(Some(issued))
+    }
+
+    async fn ask_as_app<T: DeserializeOwned>(
+        &self,
+        app: &App,
+        method: Method,
+        path: &[&str],
+        (what, needs): (&'static str, &'static str),
+    ) -> Result<T, Trouble> {
+        let ask = Ask { method, path, query: &[], body: None, by: Some(app.said()), what, needs };
+        self.http.ask(ask).await?.read(what)
+    }
+
+    /// Asks as who it speaks for.
+    async fn ask(&self, ask: Ask<'_>) -> Result<Answer, Trouble> {
+        self.issued().await?;
+        self.http.ask(ask).await
     }
 
     async fn of_repository(
@@ -81,7 +126,7 @@ impl GitHub {
     ) -> Result<Answer, Trouble> {
         let path: Vec<&str> =
             ["repos", self.slug.owner(), self.slug.name()].into_iter().chain(path.iter().copied()).collect();
-        self.http.ask(Ask { method, path: &path, query, body, what, needs }).await
+        self.ask(Ask { method, path: &path, query, body, by: None, what, needs }).await
     }
 
     /// Reads a list page by page, for as long as every entry is wanted.
@@ -125,10 +170,11 @@ impl GitHub {
             path: self.graphql,
             query: &[],
             body: Some(body),
+            by: None,
             what: ABOUT.0,
             needs: ABOUT.1,
         };
-        let graph: wire::Graph = self.http.ask(ask).await?.read(ABOUT.0)?;
+        let graph: wire::Graph = self.ask(ask).await?.read(ABOUT.0)?;
         match graph.errors.into_iter().next() {
             Some(error) => Err(Trouble::Conflict { what: ABOUT.0, said: crate::http::said(&error.message) }),
             None => Ok(()),
@@ -145,6 +191,14 @@ impl GitHub {
             Err(trouble) => Err(trouble),
         }
     }
+}
+
+/// What goes with every question.
+fn headers() -> HeaderMap {
+    HeaderMap::from_iter([
+        (ACCEPT, HeaderValue::from_static("application/vnd.github+json")),
+        (HeaderName::from_static("x-github-api-version"), HeaderValue::from_static(VERSION)),
+    ])
 }
 
 /// A body that fits, with a mark where it was cut.
@@ -164,20 +218,28 @@ impl Forge for GitHub {
 
     async fn identity(&self) -> Result<Identity, Trouble> {
         const ABOUT: (&str, &str) = ("say who the token is of", METADATA);
-        let ask = Ask { method: Method::GET, path: &["user"], query: &[], body: None, what: ABOUT.0, needs: ABOUT.1 };
-        let user: wire::User = self.http.ask(ask).await?.read(ABOUT.0)?;
-        Ok(Identity { login: user.login, server: "GitHub".to_owned() })
+        let server = "GitHub".to_owned();
+        if let Some(app) = &self.app {
+            let AppRow { slug } = self.ask_as_app(app, Method::GET, &["app"], ABOUT).await?;
+            // So it is called wherever it writes something.
+            return Ok(Identity { login: format!("{slug}[bot]"), server });
+        }
+        let (what, needs) = ABOUT;
+        let ask = Ask { method: Method::GET, path: &["user"], query: &[], body: None, by: None, what, needs };
+        let user: wire::User = self.ask(ask).await?.read(what)?;
+        Ok(Identity { login: user.login, server })
+    }
+
+    async fn git_token(&self) -> Result<Option<String>, Trouble> {
+        Ok(self.issued().await?.map(|issued| issued.token))
     }
 
     async fn repository(&self) -> Result<Repository, Trouble> {
         const ABOUT: (&str, &str) = ("read the repository", METADATA);
         let row: wire::Repository = self.of_repository(Method::GET, &[], &[], None, ABOUT).await?.read(ABOUT.0)?;
-        Ok(Repository {
-            permission: row.permission(),
-            full_name: row.full_name,
-            default_branch: row.default_branch,
-            url: row.html_url,
-        })
+        // Of an App it is said with its token.
+        let permission = self.issued().await?.map_or_else(|| row.permission(), |issued| issued.permission);
+        Ok(Repository { permission, full_name: row.full_name, default_branch: row.default_branch, url: row.html_url })
     }
 
     async fn find(&self, branch: &str) -> Result<Option<Pull>, Trouble> {

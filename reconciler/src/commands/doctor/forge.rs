@@ -42,6 +42,10 @@ pub(super) async fn checks(
     }
     checks.extend(webhook(home, spec));
     let what = "forge's git";
+    let upstream = match crate::forge::with_git_token(&*forge, &upstream).await {
+        Ok(upstream) => upstream,
+        Err(trouble) => return checks.into_iter().chain([failed(what, &trouble)]).collect(),
+    };
     let looked = tokio::task::spawn_blocking(move || upstream.default_branch()).await;
     checks.push(match looked {
         Ok(Ok(branch)) if branch == crate::forge::BASE => good(what, "its branch is main"),

@@ -21,7 +21,7 @@ impl Forging {
         &self,
         work: impl FnOnce(&Upstream) -> Result<T, chiffon_requests::Error> + Send + 'static,
     ) -> Result<T, NotDone> {
-        let upstream = self.upstream.clone();
+        let upstream = crate::forge::with_git_token(&*self.forge, &self.upstream).await?;
         match tokio::task::spawn_blocking(move || work(&upstream)).await {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(error)) => Err(NotDone::Git(crate::commands::chain(&error))),
