@@ -35,7 +35,9 @@ pub fn proved((id, key, _): &(u64, Vec<u8>, i64), token: &str) -> Option<String>
     key.verify(text.as_bytes(), &signature).ok()?;
     let claims = claims(token)?;
     let secs = |name: &str| claims[name].as_i64().unwrap_or_default();
-    let holds = claims["iss"] == id.to_string() && secs("iat") > 1_700_000_000 && secs("exp") - secs("iat") <= 600;
+    let holds = claims["iss"].as_str().and_then(|iss| iss.parse().ok()) == Some(*id)
+        && secs("iat") > 1_700_000_000
+        && secs("exp") - secs("iat") <= 600;
     holds.then(|| PROVED.to_owned())
 }
 
