@@ -4,7 +4,7 @@
     python3 tests/tools/forge_descriptions.py
 
 writes tests/fixtures/forges/*.json. Each is what a vendor publishes under the MIT licence, without all that no test asks
-for: other operations, descriptions, examples. The sources are pinned, so that running it again changes nothing.
+for: other operations and events, descriptions, examples. The sources are pinned, so that running it again changes nothing.
 """
 
 import hashlib
@@ -29,6 +29,14 @@ SOURCES = {
         "member": "forgejo-api-0.12.0/swagger.v1.json",
     },
 }
+
+# What GitHub itself shows of its webhooks; the first example of each of these.
+EXAMPLES = {
+    "url": "https://registry.npmjs.org/@octokit/webhooks-examples/-/webhooks-examples-7.6.1.tgz",
+    "sha256": "89e6cb1c6345d32e3dd775617fa54effbdc26c859e514898d7728e95e9738280",
+    "member": "package/api.github.com/index.json",
+}
+EVENTS = ["ping", "push", "pull_request", "pull_request_review", "issue_comment"]
 
 # What the adapters ask for, below a repository unless it begins with a slash.
 ASKED = {
@@ -133,6 +141,10 @@ def main():
         text = json.dumps(document, sort_keys=True, separators=(",", ":"))
         (FOLDER / f"{name}.json").write_text(text + "\n")
         print(f"{name}: {document['info']['version']}, {len(text)} bytes")
+    events = {event["name"]: event["examples"][0] for event in fetch(EXAMPLES) if event["name"] in EVENTS}
+    text = json.dumps(events, sort_keys=True, separators=(",", ":"))
+    (FOLDER / "github-webhooks.json").write_text(text + "\n")
+    print(f"webhooks of github: {len(events)}, {len(text)} bytes")
 
 
 if __name__ == "__main__":

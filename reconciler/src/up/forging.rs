@@ -277,13 +277,13 @@ impl Forging {
         let open = pulls.iter().filter(|pull| pull.state == PullState::Open).map(|pull| pull.number).collect();
         for (number, name) in self.missed.clone() {
             match self.forge.pull(number).await? {
-                Some(pull) => self.tell_or_miss(name, pull).await?,
+                Some(pull) => self.tell_or_miss(name, pull, latest).await?,
                 None => drop(self.missed.remove(&number)),
             }
         }
         for pull in pulls.into_iter().rev() {
             if let Some(name) = name_of(&pull).filter(|_| first || self.posted.is_news(&pull)) {
-                self.tell_or_miss(name, pull).await?;
+                self.tell_or_miss(name, pull, latest).await?;
             }
         }
         if first {
@@ -298,9 +298,14 @@ impl Forging {
 
 impl Forging {
     /// Says how a pull request stands. What can't be found out of one stands in the way of no other, and is tried again.
-    async fn tell_or_miss(&mut self, name: Name, pull: chiffon_forge::Pull) -> Result<(), NotDone> {
+    async fn tell_or_miss(
+        &mut self,
+        name: Name,
+        pull: chiffon_forge::Pull,
+        latest: Option<Timestamp>,
+    ) -> Result<(), NotDone> {
         let number = pull.number;
-        match self.tell_all(name.clone(), pull).await {
+        match self.tell_all(name.clone(), pull, latest).await {
             Ok(()) => drop(self.missed.remove(&number)),
             Err(error) if error.is_of_all() => return Err(error),
             Err(error) => {

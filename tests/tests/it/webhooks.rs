@@ -111,6 +111,29 @@ fn s5_events_that_come_twice_too_late_or_never_change_nothing_of_what_is_found()
     assert_eq!(up.end(), 0);
 }
 
+/// What GitHub itself shows of its events, for the repository that each is of.
+#[test]
+fn s5_githubs_own_examples_are_taken_for_what_they_are() {
+    let (forge, bed, up) = knocked_at(Dialect::GitHub);
+    bed.wait_until("the forge was asked who we are", || !forge.state().asked.is_empty());
+    let text = std::fs::read(chiffon_tests::root().join("tests/fixtures/forges/github-webhooks.json")).unwrap();
+    let events: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let events = events.as_object().unwrap();
+    assert_eq!(events.len(), 5);
+    for (name, event) in events {
+        let mut event = event.clone();
+        for (repository, status) in [("somebody/else", 200), ("ops/requests", 202), ("Ops/Requests", 202)] {
+            event["repository"]["full_name"] = json!(repository);
+            let body = event.to_string().into_bytes();
+            let header = format!("X-Hub-Signature-256: sha256={}", signature(&body));
+            let reply = knock(&bed, "/webhooks/github", &header, &body);
+            assert_eq!(reply.status, status, "{name} of {repository}: {reply:?}");
+        }
+    }
+    up.signal("TERM");
+    assert_eq!(up.end(), 0);
+}
+
 #[test]
 fn s5_ten_thousand_webhooks_cost_a_look_a_second_and_no_memory() {
     let (forge, bed, up) = knocked_at(Dialect::Gitea);

@@ -11,6 +11,9 @@ use tokio::time::Instant;
 /// More pull requests than this are forgotten together.
 const MOST: usize = 2_000;
 
+/// How often one that may change within the same second is told of.
+const TELLINGS: u32 = 2;
+
 /// What is known of all pull requests.
 #[derive(Debug, Default)]
 pub(super) struct Posted {
@@ -68,17 +71,19 @@ impl Posted {
         self.pulls.entry(number).or_default()
     }
 
-    /// Whether anything about one changed since it was told of. Forges tell the second alone, in which something more may
-    /// happen: so each is told of twice.
+    /// Whether anything about one changed since it was told of, or may have.
     pub fn is_news(&mut self, pull: &Pull) -> bool {
         let now = told(pull);
-        self.of(pull.number).told.as_ref().is_none_or(|(before, times)| *before != now || *times < 2)
+        self.of(pull.number).told.as_ref().is_none_or(|(before, times)| *before != now || *times < TELLINGS)
     }
 
-    /// It was told of as it is now.
-    pub fn told(&mut self, pull: &Pull) {
+    /// It was told of as it is now. Forges tell the second alone, in which something more may happen: what is of the
+    /// `latest` one is told of once more. What is older than another's change will be dated anew when it changes.
+    pub fn told(&mut self, pull: &Pull, latest: Option<Timestamp>) {
         let (now, known) = (told(pull), self.of(pull.number));
-        let times = known.told.take().filter(|(before, _)| *before == now).map_or(1, |(_, times)| times + 1);
+        let is_past = latest.is_some_and(|latest| pull.updated < latest);
+        let before = known.told.take().filter(|(before, _)| *before == now);
+        let times = if is_past { TELLINGS } else { before.map_or(1, |(_, times)| times + 1) };
         known.told = Some((now, times));
     }
 
@@ -116,4 +121,41 @@ impl Posted {
 
 fn told(pull: &Pull) -> Told {
     (pull.updated, pull.state.clone(), pull.head_commit.clone(), pull.base.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pull(number: u64, updated: i64) -> Pull {
+        Pull {
+            number,
+            url: String::new(),
+            title: String::new(),
+            body: String::new(),
+            draft: false,
+            state: PullState::Open,
+            base: "main".to_owned(),
+            head: "chiffon/plan/a".to_owned(),
+            head_commit: None,
+            foreign: false,
+            author: "bot".to_owned(),
+            labels: BTreeSet::new(),
+            updated: Timestamp::from_secs(updated),
+        }
+    }
+
+    #[test]
+    fn what_may_change_within_its_second_is_told_of_twice_and_nothing_else_again() {
+        let (mut posted, latest) = (Posted::default(), Some(Timestamp::from_secs(9)));
+        let (old, young) = (pull(1, 8), pull(2, 9));
+        assert!(posted.is_news(&old) && posted.is_news(&young));
+        posted.told(&old, latest);
+        posted.told(&young, latest);
+        assert!(!posted.is_news(&old), "another is later than it, so its second is over");
+        assert!(posted.is_news(&young), "a comment may have come in the same second");
+        posted.told(&young, latest);
+        assert!(!posted.is_news(&young));
+        assert!(posted.is_news(&pull(1, 10)) && posted.is_news(&Pull { state: PullState::Closed, ..young }));
+    }
 }

@@ -6,7 +6,7 @@ use chiffon_core::Person;
 use chiffon_core::facts::{Pull, PullState};
 use chiffon_forge::{Edit, NewPull, Permission, Reaction, ReviewVerdict};
 use chiffon_requests::{RefName, Upstream};
-use chiffon_schemas::{Name, Oid};
+use chiffon_schemas::{Name, Oid, Timestamp};
 
 use super::posted::Ours;
 use super::{Forging, NotDone, PLAN_BRANCHES};
@@ -142,12 +142,17 @@ impl Forging {
     }
 
     /// Says how a pull request stands, and what is asked for in its comments since the last time.
-    pub(super) async fn tell_all(&mut self, name: Name, pull: chiffon_forge::Pull) -> Result<(), NotDone> {
+    pub(super) async fn tell_all(
+        &mut self,
+        name: Name,
+        pull: chiffon_forge::Pull,
+        latest: Option<Timestamp>,
+    ) -> Result<(), NotDone> {
         let number = pull.number;
         let told = pull.clone();
         self.tell(name.clone(), None, pull).await?;
         self.listen(&name, number).await?;
-        self.posted.told(&told);
+        self.posted.told(&told, latest);
         Ok(())
     }
 
