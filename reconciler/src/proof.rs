@@ -15,6 +15,9 @@ pub(crate) const SCRATCH: &str = "chiffon/proof";
 /// A forge takes its time to find out whether something can be merged: it is asked this often.
 const TRIES: u32 = 30;
 
+/// A forge that asks for more patience than this is asked another time.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", content = "said", rename_all = "kebab-case")]
@@ -27,6 +30,8 @@ pub(crate) enum Proof {
     Unclear(String),
     /// There is no such branch: `chiffon forge setup` makes it.
     NoScratch,
+    /// No rule is for that branch, so that nothing can be tried there.
+    NoRule,
 }
 
 /// Tries to merge a pull request without any change, as the account that the token speaks for, and takes away what that
@@ -36,7 +41,8 @@ pub(crate) enum Proof {
 /// The forge can't be reached, or the pull request can't be opened.
 pub(crate) async fn try_out(forge: &dyn Forge, upstream: &Upstream) -> Result<Proof> {
     match forge.guard(SCRATCH).await {
-        Ok(_) => {}
+        Ok(guard) if guard.protected => {}
+        Ok(_) => return Ok(Proof::NoRule),
         Err(Trouble::NotFound { .. }) => return Ok(Proof::NoScratch),
         Err(trouble) => return Err(trouble.into()),
     }
@@ -47,10 +53,11 @@ pub(crate) async fn try_out(forge: &dyn Forge, upstream: &Upstream) -> Result<Pr
     let (pushed, at) = (commit.clone(), name.clone());
     git(upstream, move |upstream| upstream.make_branch(&at, &pushed)).await.context("pushing a branch to try with")?;
     let tried = try_on(forge, &branch, &commit).await;
-    let removed = git(upstream, move |upstream| upstream.remove_branch(&name, &commit)).await;
-    let proof = tried?;
-    removed.with_context(|| format!("removing {branch}"))?;
-    Ok(proof)
+    // A forge may remove the branch of what it merged. What is left behind is in nobody's way, and hides no answer.
+    if let Err(error) = git(upstream, move |upstream| upstream.remove_branch(&name, &commit)).await {
+        tracing::debug!(%error, branch, "what was tried with is left behind");
+    }
+    tried
 }
 
 async fn try_on(forge: &dyn Forge, branch: &str, head: &Oid) -> Result<Proof> {
@@ -59,18 +66,18 @@ async fn try_on(forge: &dyn Forge, branch: &str, head: &Oid) -> Result<Proof> {
     let new = NewPull { head: branch.to_owned(), base: SCRATCH.to_owned(), edit };
     let number = forge.open(&new).await.context("opening a pull request to try with")?.number;
     let proof = merge(forge, number, head).await;
-    let closed = forge.close(number).await;
-    let proof = proof?;
-    closed.with_context(|| format!("closing pull request #{number}"))?;
-    Ok(proof)
+    if let Err(trouble) = forge.close(number).await {
+        tracing::warn!(%trouble, number, "the pull request that was tried with stays open: close it");
+    }
+    Ok(proof?)
 }
 
 async fn merge(forge: &dyn Forge, number: u64, head: &Oid) -> Result<Proof, Trouble> {
     for _ in 0..TRIES {
         return match forge.merge(number, head).await {
             Ok(_) => Ok(Proof::Merged),
-            Err(Trouble::Later { after, .. }) => {
-                tokio::time::sleep(after.min(Duration::from_secs(5))).await;
+            Err(Trouble::Later { after, .. }) if after <= PATIENCE => {
+                tokio::time::sleep(after).await;
                 continue;
             }
             Err(Trouble::Forbidden { said, .. }) => Ok(Proof::Refused(said)),
@@ -94,13 +101,13 @@ fn names_a_right(said: &str) -> bool {
 fn prepare(upstream: &Upstream) -> Result<Oid, chiffon_requests::Error> {
     use chiffon_requests::{Edit, Expect, Signature};
 
-    upstream.fetch()?;
+    let main = upstream.peek()?;
     let author = Signature::chiffon(crate::environment::now());
     let edit = Edit {
         branch: RefName::branch(crate::forge::BASE)?,
         expect: Expect::Any,
-        parents: None,
-        base: None,
+        parents: Some(main.iter().cloned().collect()),
+        base: main,
         changes: Vec::new(),
         message: "Try out a rule\n".to_owned(),
         committer: author.clone(),

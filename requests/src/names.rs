@@ -60,6 +60,11 @@ impl RefName {
         Self(format!("refs/chiffon/kept/{request}/{commit}"))
     }
 
+    /// Where `main` of a forge was when somebody looked beside whoever keeps the copy up to date.
+    pub(crate) fn peeked() -> Self {
+        Self("refs/chiffon/peeked".to_owned())
+    }
+
     /// A full name under `refs/heads/` or `refs/chiffon/`.
     ///
     /// # Errors

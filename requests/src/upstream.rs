@@ -137,6 +137,19 @@ impl Upstream {
         self.git.push(&self.path, &self.url, to, &name, seen.as_ref())
     }
 
+    /// Where `main` is on the forge now; its commit is brought, and nothing else of the copy changes, since another process
+    /// may be at work on it.
+    ///
+    /// # Errors
+    /// The forge can't be reached, or has no branch `main`.
+    pub fn peek(&self) -> Result<Option<Oid>, Error> {
+        let repo = self.open()?;
+        let name = RefName::peeked();
+        let refspec = format!("+refs/heads/main:{name}");
+        self.git.fetch_all(&self.path, &self.url, &[refspec], false)?;
+        repo.reference(&name)
+    }
+
     /// Makes a branch on the forge that is not there, at a commit of the copy.
     ///
     /// # Errors

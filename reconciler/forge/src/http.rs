@@ -139,7 +139,7 @@ impl Http {
             .no_proxy()
             .timeout(WITHIN)
             .redirect(reqwest::redirect::Policy::none())
-            .dns_resolver(std::sync::Arc::new(Careful::new()))
+            .dns_resolver(std::sync::Arc::new(Careful::new(base.scheme() == "https")))
             .user_agent(concat!("chiffon/", env!("CARGO_PKG_VERSION")))
             .default_headers(headers);
         if let Some(ca) = address.ca {

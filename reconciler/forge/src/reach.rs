@@ -19,30 +19,38 @@ const METADATA: [IpAddr; 2] =
 type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, std::io::Result<Vec<SocketAddr>>> + Send + Sync>;
 
 /// Looks names up as the system does, each time anew, and leaves out what they may not stand for.
-pub(crate) struct Careful(Lookup);
+pub(crate) struct Careful {
+    lookup: Lookup,
+    /// Who answers has to prove to be what the name says, so that a service of this machine gets nothing of use.
+    certified: bool,
+}
 
 impl Careful {
     /// By the system's own means.
-    pub fn new() -> Self {
-        Self(Arc::new(|name| Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.collect()) })))
+    pub fn new(certified: bool) -> Self {
+        let lookup: Lookup =
+            Arc::new(|name| Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.collect()) }));
+        Self { lookup, certified }
     }
 
     #[cfg(test)]
     fn by(lookup: impl Fn() -> IpAddr + Clone + Send + Sync + 'static) -> Self {
-        Self(Arc::new(move |_| {
+        let lookup: Lookup = Arc::new(move |_| {
             let lookup = lookup.clone();
             Box::pin(async move { Ok(vec![SocketAddr::new(lookup(), 0)]) })
-        }))
+        });
+        Self { lookup, certified: true }
     }
 }
 
 impl Resolve for Careful {
     fn resolve(&self, name: Name) -> Resolving {
-        let lookup = Arc::clone(&self.0);
+        let (lookup, certified) = (Arc::clone(&self.lookup), self.certified);
         Box::pin(async move {
             let name = name.as_str().to_owned();
             let found = lookup(name.clone()).await?;
-            let kept: Vec<SocketAddr> = found.iter().copied().filter(|at| may_stand_for(&name, at.ip())).collect();
+            let kept: Vec<SocketAddr> =
+                found.iter().copied().filter(|at| may_stand_for(&name, at.ip(), certified)).collect();
             match found.first() {
                 Some(at) if kept.is_empty() => Err(format!(
                     "`{name}` stands for {}, which no forge has; if yours does, write that address into `forge.url`",
@@ -55,15 +63,15 @@ impl Resolve for Careful {
     }
 }
 
-/// Whether a name may stand for an address.
-fn may_stand_for(name: &str, ip: IpAddr) -> bool {
+/// Whether a name may stand for an address, where who answers is `certified` or else believed.
+fn may_stand_for(name: &str, ip: IpAddr, certified: bool) -> bool {
     let ip = ip.to_canonical();
     if METADATA.contains(&ip) || ip.is_unspecified() || ip.is_multicast() || is_link_local(ip) {
         return false;
     }
     if ip.is_loopback() {
         // A name without a dot is of this machine or its own network: what the system calls itself is one.
-        return !name.contains('.') || name.ends_with(".localhost");
+        return certified && !PUBLIC.contains(&name) || !name.contains('.') || name.ends_with(".localhost");
     }
     !PUBLIC.contains(&name) || !is_private(ip)
 }
@@ -114,8 +122,12 @@ mod tests {
             ("api.github.com", "100.64.0.1", false),
             ("api.github.com", "fd12::7", false),
         ] {
-            assert_eq!(may_stand_for(name, ip.parse().unwrap()), may, "{name} {ip}");
+            assert_eq!(may_stand_for(name, ip.parse().unwrap(), false), may, "{name} {ip}");
         }
+        // A forge on this very machine by its full name.
+        assert!(may_stand_for("git.lab.example", "127.0.1.1".parse().unwrap(), true));
+        assert!(!may_stand_for("git.lab.example", "169.254.169.254".parse().unwrap(), true));
+        assert!(!may_stand_for("api.github.com", "127.0.0.1".parse().unwrap(), true));
     }
 
     #[tokio::test]

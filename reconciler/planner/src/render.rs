@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use chiffon_schemas::{Evidence, Host, Json, Oid, Plan, PlannerKind, Request, RiskLevel, Undo};
 
-/// The longest body in bytes (DESIGN section 8); the folded details are cut to fit, never what stands before them.
+/// The longest body in bytes (DESIGN section 8); the folded details are cut to fit, and what stands before them only
+/// where that alone is longer.
 const MAX_BYTES: usize = 20 * 1024;
 
 /// What may stand before the folded details at most, so that these have a place.
@@ -19,6 +20,9 @@ const MAX_QUOTED_CHARS: usize = 300;
 
 /// Entries of a list that are shown.
 const MAX_ENTRIES: usize = 40;
+
+/// Backticks in a row that are shown: the fence around them is one longer.
+const MAX_RUN: usize = 12;
 
 /// What stands where something was cut.
 const CUT: &str = "\n… cut here; the plan's file has everything\n";
@@ -265,6 +269,7 @@ fn details(plan: &Plan, out: &mut String) {
         body.push_str(&format!("  {path}: {}\n", pin.get(..8).unwrap_or(&pin)));
     }
     let body: String = body.chars().map(|c| if is_shown(c) || c == '\n' { c } else { '\u{fffd}' }).collect();
+    let body = broken_runs(&body);
     let fence = "`".repeat(longest_run(&body, '`').max(2) + 1);
     let room = MAX_BYTES.saturating_sub(out.len() + 200);
     let mut end = body.len().min(room);
@@ -276,6 +281,17 @@ fn details(plan: &Plan, out: &mut String) {
         "\n<details><summary>Steps, variables and what they depend on</summary>\n\n{fence}text\n{}{mark}{fence}\n\n{END}",
         &body[..end]
     ));
+}
+
+/// A text without longer runs of backticks than a fence has room for.
+fn broken_runs(text: &str) -> String {
+    let mut run = 0;
+    text.chars()
+        .map(|c| {
+            run = if c == '`' { run + 1 } else { 0 };
+            if run > MAX_RUN { '\u{fffd}' } else { c }
+        })
+        .collect()
 }
 
 fn longest_run(text: &str, wanted: char) -> usize {
@@ -299,7 +315,8 @@ pub fn inert_line(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
-            '@' | '#' => out.extend([c, JOINER]),
+            // And `[skip ci]` skips what somebody relies on.
+            '@' | '#' | '[' => out.extend([c, JOINER]),
             // Forges take `!1` and `GH-1` for references as well.
             '!' => out.extend([c, JOINER]),
             '-' if out.to_ascii_lowercase().ends_with("gh") => out.extend([JOINER, c]),

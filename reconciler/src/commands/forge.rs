@@ -115,6 +115,10 @@ impl Site<'_> {
         let Some(url) = args.hook.clone().or_else(|| self.hook_url()) else {
             bail!("say where the forge reaches Chiffon: `web.url` in chiffon.yaml, or --hook URL");
         };
+        if args.hook.is_none() && is_of_this_machine(&url) && !self.spec.url.as_deref().is_some_and(is_of_this_machine)
+        {
+            bail!("the forge can't reach {url}: set `web.url` in chiffon.yaml to where it can, or say --hook URL");
+        }
         let path = self.home.folder().join(file);
         if chiffon_link::write_first_secret(&path, &crate::environment::secret())? {
             self.output.progress(&format!("made a secret: {}", path.display()));
@@ -160,7 +164,7 @@ impl Site<'_> {
             return Ok(true);
         }
         for _ in 0..KNOCKS {
-            admin.call_hook(hook.id).await?;
+            let called = admin.call_hook(hook.id).await;
             let until = tokio::time::Instant::now() + KNOCK_WITHIN;
             while tokio::time::Instant::now() < until {
                 if self.noted() != hook.before {
@@ -168,6 +172,8 @@ impl Site<'_> {
                 }
                 tokio::time::sleep(KNOCK_EVERY).await;
             }
+            // Some can't be made to call it; what happened before may be under way still, and is waited for all the same.
+            called?;
         }
         Ok(false)
     }
@@ -193,9 +199,7 @@ impl Site<'_> {
         let what = "rule of main";
         let scratch = RefName::branch(SCRATCH)?;
         let made = tokio::task::spawn_blocking(move || {
-            upstream.fetch()?;
-            let main = upstream.open()?.reference(&RefName::branch(crate::forge::BASE)?)?;
-            main.map_or(Ok(()), |main| match upstream.make_branch(&scratch, &main) {
+            upstream.peek()?.map_or(Ok(()), |main| match upstream.make_branch(&scratch, &main) {
                 Err(error) if error.is_stale() || error.is_refused_push() => Ok(()),
                 done => done,
             })
@@ -205,7 +209,10 @@ impl Site<'_> {
         let mut steps = Vec::new();
         match admin.protect(&rule).await? {
             Made::Theirs(name) => {
-                let found = format!("a rule of yours, `{name}`, is there, and stays as it is");
+                let found = format!(
+                    "a rule of yours, `{name}`, is there, and stays as it is: it must not let {login} push or merge. \
+                     Where it is taken away, this makes one"
+                );
                 steps.push(self.tell(what, true, found));
             }
             made => steps.push(self.tell(what, true, said(&made))),
@@ -222,11 +229,24 @@ impl Site<'_> {
     }
 }
 
+/// Whether an address means the machine that asks for it, or none at all.
+fn is_of_this_machine(url: &str) -> bool {
+    let host = url.split_once("://").map_or(url, |(_, rest)| rest);
+    ["127.", "localhost", "[::1]", "0.0.0.0", "[::]"].iter().any(|start| host.starts_with(start))
+}
+
 /// What the forge says that Chiffon's account may do on `main`, in words, and whether that is as it should be.
 pub(super) fn judged(guard: &chiffon_forge::Guard, login: &str) -> (bool, String) {
     match (guard.protected, guard.may_merge) {
         (false, _) => (false, format!("main is not protected: {login} may merge into it")),
-        (true, Some(true)) => (false, format!("main is protected, and {login} may merge into it all the same")),
+        (true, _) if guard.may_push == Some(true) => (
+            false,
+            format!("main is protected, and {login} may push to it all the same: take it out of the rule's list"),
+        ),
+        (true, Some(true)) => (
+            false,
+            format!("main is protected, and {login} may merge into it all the same: take it out of the rule's list"),
+        ),
         (true, Some(false)) => (true, format!("main is protected: {login} may not merge into it")),
         (true, None) => (true, format!("main is protected; the forge does not say whether {login} may merge into it")),
     }
@@ -243,6 +263,12 @@ pub(super) fn proved(proof: &Proof) -> (bool, String) {
             ),
         ),
         Proof::Unclear(said) => (false, format!("nothing is proved: the merge was refused for another reason: {said}")),
+        Proof::NoRule => (
+            true,
+            format!(
+                "nothing is tried: your own rule is not for {SCRATCH}; what the forge says of main is all there is"
+            ),
+        ),
         Proof::NoScratch => {
             (false, format!("there is no branch {SCRATCH} to try it on: `chiffon forge setup` makes it"))
         }

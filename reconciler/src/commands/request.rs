@@ -35,7 +35,7 @@ pub async fn run(args: &cli::Request, desk: &Desk, output: &Output) -> Result<Ex
         let texts: Vec<String> = found.iter().map(|found| found.render(false)).collect();
         bail!("{}", texts.join("\n"));
     }
-    let message = format!("request: {}\n", crate::events::one_line(&args.text));
+    let message = format!("request: {}\n", chiffon_planner::inert_line(&crate::events::one_line(&args.text)));
     let commit = person::push(desk, |_| {
         Ok(PersonsChange { files: vec![(path.clone(), Some(bytes.clone()))], message: message.clone(), merges: None })
     })?;

@@ -1,7 +1,7 @@
 //! What people read: why a request is where it is and what to do next, in words. Used by status pages on the audit
 //! branch, by `chiffon status`, and by every message about a refusal.
 
-use chiffon_core::facts::{Blocked, Offer, RefusalReason, RequestFacts, RequestFile, World};
+use chiffon_core::facts::{Blocked, Offer, PullState, RefusalReason, RequestFacts, RequestFile, World};
 use chiffon_core::{State, Waiting};
 use chiffon_schemas::Failure;
 
@@ -114,8 +114,14 @@ pub fn next(state: &State, facts: &RequestFacts) -> String {
         }
         State::Blocked(_) => format!("change {}", facts.path),
         State::Proposed => match facts.pull.as_ref().filter(|pull| pull.number > 0) {
-            Some(pull) => format!("merge plan #{} to approve: {}", pull.number, pull.url),
-            None => format!("merge chiffon/plan/{name} to approve, or: chiffon approve {name}"),
+            Some(pull) if pull.state == PullState::Open => {
+                format!("merge plan #{} to approve: {}", pull.number, pull.url)
+            }
+            Some(pull) if chiffon_core::open_offer(facts).is_some_and(|offer| offer.plan_oid == pull.plan) => format!(
+                "plan #{} is over and did not approve it: `chiffon plan {} --again` offers a new one",
+                pull.number, facts.name
+            ),
+            Some(_) | None => format!("merge chiffon/plan/{name} to approve, or: chiffon approve {name}"),
         },
         State::Rejected => format!("change the request, or: chiffon plan {name} --again"),
         State::Withdrawn => "nothing: the request was deleted".to_owned(),

@@ -202,17 +202,9 @@ impl Driver {
     }
 }
 
-/// A line for a commit or a title in which nothing calls anybody, closes anything or skips anything: forges look for that.
+/// A line for a commit or a title, made of a person's words.
 fn without_effect(text: &str) -> String {
-    let mut out = String::new();
-    for c in crate::events::one_line(text).chars() {
-        out.push(c);
-        if matches!(c, '#' | '@' | '[') {
-            // A word joiner, which nobody sees.
-            out.push('\u{2060}');
-        }
-    }
-    out
+    chiffon_planner::inert_line(&crate::events::one_line(text))
 }
 
 fn request_path(name: &Name) -> RepoPath {

@@ -155,7 +155,9 @@ impl Host for TestForge {
     }
 
     fn merge(&self, login: &str, number: u64) {
-        self.state().merge(login, number, None, |_| false).unwrap();
+        let mut forge = self.state();
+        forge.follow_branches();
+        forge.merge(login, number, None, |_| false).unwrap();
     }
 
     fn review(&self, login: &str, number: u64, verdict: &str) {

@@ -185,22 +185,21 @@ async fn described(
 async fn enter(Extracted(shared): Extracted<Shared>, mut request: Request<Body>, next: Next) -> Response {
     let token = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = token.and_then(|text| text.strip_prefix("token ").or_else(|| text.strip_prefix("Bearer ")));
-    let (login, fault) = {
+    let (login, fault, loses) = {
+        let is_of = |(method, path): (&str, &str)| request.method() == method && request.uri().path().ends_with(path);
         let mut forge = shared.forge();
         forge.asked.push(format!("{} {}", request.method(), request.uri()));
         let known = token.and_then(|token| forge.tokens.get(token)).map(|(login, _)| login.clone());
         let login = known.or_else(|| app::proved(forge.app.as_ref()?, token?));
-        if forge
-            .refuses
-            .is_some_and(|(method, path)| request.method() == method && request.uri().path().ends_with(path))
-        {
+        if forge.refuses.is_some_and(is_of) {
             return (StatusCode::SERVICE_UNAVAILABLE, r#"{"message": "as the test wants it"}"#).into_response();
         }
         if forge.down {
             return StatusCode::BAD_GATEWAY.into_response();
         }
         let is_due = !matches!(forge.faults.front(), None | Some(Fault::StillComputing));
-        (login, if is_due { forge.faults.pop_front() } else { None })
+        let fault = if is_due { forge.faults.pop_front() } else { None };
+        (login, fault, forge.loses.is_some_and(is_of))
     };
     if let Some(Fault::Refuse(status, headers)) = fault {
         let status = StatusCode::from_u16(status).unwrap();
@@ -215,7 +214,7 @@ async fn enter(Extracted(shared): Extracted<Shared>, mut request: Request<Body>,
     };
     request.extensions_mut().insert(Login(login));
     let response = next.run(request).await;
-    if fault == Some(Fault::LoseAnswer) {
+    if loses || fault == Some(Fault::LoseAnswer) {
         // It ends before it is as long as it says.
         return ([(header::CONTENT_LENGTH, "1000")], Body::from("{")).into_response();
     }

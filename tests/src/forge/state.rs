@@ -183,6 +183,8 @@ pub struct State {
     pub sign_with: Option<String>,
     /// What goes wrong next.
     pub faults: VecDeque<Fault>,
+    /// What is done and not answered for as long as this is here: a method and how the path ends.
+    pub loses: Option<(&'static str, &'static str)>,
     /// Nothing is answered.
     pub down: bool,
     /// What is refused for as long as this is here: a method and how the path ends.
@@ -213,6 +215,7 @@ impl State {
             app: None,
             sign_with: None,
             faults: VecDeque::new(),
+            loses: None,
             down: false,
             refuses: None,
             asked: Vec::new(),

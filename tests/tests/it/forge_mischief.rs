@@ -89,9 +89,21 @@ fn s1_a_head_that_was_pushed_over_is_no_plan_of_ours() {
         forge.commit("chiffon/plan/journal", "anything", "else\n");
         forge.merge("ann", number);
     });
-    ground.up.wait_for("journal: ");
-    assert_eq!(ground.runs(), 0, "{:#?} {}", ground.up.seen(), ground.bed.status("journal"));
-    assert_ne!(ground.bed.state("journal"), "succeeded");
+    ground.bed.git(&["pull", "--quiet", "--rebase"]);
+    ground.bed.push_request("gazette", "Deploy the gazette");
+    ground.up.wait_for("gazette: proposed");
+    let status = ground.bed.status("journal");
+    assert_eq!((ground.runs(), &status["run"]), (0, &serde_json::Value::Null), "{status}");
+    assert!(status["notes"].to_string().contains("the plan was removed from its branch"), "{status}");
+    let merge = ground.forge.shown(ground.number).merge.unwrap();
+    ground.bed.wait_until("the merge commit says it", || ground.forge.status(&merge, "chiffon/apply") == "failure");
+    // A new plan gets a pull request of its own.
+    ground.bed.chiffon(&["plan", "journal", "--again"]).ends(0);
+    ground.bed.wait_until("another one is open", || ground.forge.open_of("chiffon/plan/journal").is_some());
+    let number = ground.forge.open_of("chiffon/plan/journal").unwrap();
+    ground.forge.merge("ann", number);
+    ground.up.wait_for("journal: succeeded");
+    assert_eq!(ground.runs(), 1);
     ground.ends();
 }
 

@@ -258,6 +258,20 @@ fn a_merge_of_a_pull_request_that_was_never_recorded_is_an_approval() {
     }
 }
 
+/// The same within one life: the forge opened it, its answer was lost, and a person was faster than the next try.
+#[test]
+fn a_merge_of_a_pull_request_whose_opening_was_never_answered_is_an_approval() {
+    let (forge, bed, mut up) = on(Dialect::Gitea);
+    forge.state().loses = Some(("POST", "/pulls"));
+    bed.push_request("journal", "Deploy the journal");
+    let number = number_of(&forge, &bed, "journal");
+    forge.merge("ann", number);
+    forge.state().loses = None;
+    up.wait_for("journal: succeeded");
+    assert_eq!(forge.pulls(), 1, "no other is opened of the same commit");
+    end(up);
+}
+
 /// Forges can delete a branch with its merge, and Gitea then calls it otherwise.
 #[test]
 fn a_merge_that_deletes_its_branch_is_the_same_approval() {

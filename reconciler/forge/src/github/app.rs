@@ -95,6 +95,11 @@ impl App {
         issued.clone().filter(|issued| (self.now)() < issued.until)
     }
 
+    /// Its token is not taken any more.
+    pub(super) fn drop_token(&self) {
+        *self.issued.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// Keeps a token that it got.
     pub(super) fn keep(&self, row: IssuedRow) -> Issued {
         let permission = match row.permissions.contents.as_str() {

@@ -50,6 +50,9 @@ const CONTENTS: &str = "read and write access to contents";
 const STATUSES: &str = "read and write access to commit statuses";
 const METADATA: &str = "read access to metadata";
 
+/// What an App needs that GitHub does not know.
+const RIGHT_KEY: &str = "the App's own number and key in `forge.app`";
+
 /// A repository on GitHub.
 #[derive(Debug)]
 pub struct GitHub {
@@ -107,13 +110,27 @@ impl GitHub {
         (what, needs): (&'static str, &'static str),
     ) -> Result<T, Trouble> {
         let ask = Ask { method, path, query: &[], body: None, by: Some(app.said()), what, needs };
-        self.http.ask(ask).await?.read(what)
+        match self.http.ask(ask).await {
+            Ok(answer) => answer.read(what),
+            Err(Trouble::NotFound { said, .. }) => Err(Trouble::Forbidden { what, said, needs }),
+            Err(Trouble::Unauthorized { said }) => Err(Trouble::Forbidden { what, said, needs: RIGHT_KEY }),
+            Err(trouble) => Err(trouble),
+        }
     }
 
     /// Asks as who it speaks for.
     async fn ask(&self, ask: Ask<'_>) -> Result<Answer, Trouble> {
+        let Some(app) = &self.app else { return self.http.ask(ask).await };
         self.issued().await?;
-        self.http.ask(ask).await
+        match self.http.ask(ask.clone()).await {
+            // Installed anew, or its rights were changed: it has another token by now.
+            Err(Trouble::Unauthorized { .. }) => {
+                app.drop_token();
+                self.issued().await?;
+                self.http.ask(ask).await
+            }
+            answer => answer,
+        }
     }
 
     async fn of_repository(

@@ -83,7 +83,7 @@ impl GitHub {
         let rules = self.list::<wire::RuleRow>(&path, &[], ABOUT, |_| true).await?;
         let says = |forbids: fn(&wire::RuleRow) -> bool| match rules.iter().any(forbids) {
             true => Some(false),
-            false => (!there.protected || !rules.is_empty()).then_some(true),
+            false => (!there.protected).then_some(true),
         };
         // Who administers it may go past our ruleset, and change every other.
         if self.repository().await?.permission == Permission::Admin {

@@ -108,6 +108,7 @@ fn bodies() -> Vec<(&'static str, String)> {
                 planned.plan.spec.summary = long.clone();
                 planned.plan.spec.assumptions = vec![long.clone(); 200];
                 planned.plan.spec.touches.secrets = vec![long; 200];
+                planned.plan.spec.steps[0].vars.insert("v".to_owned(), "`".repeat(30_000).into());
             }),
         ),
     ]

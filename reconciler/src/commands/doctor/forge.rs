@@ -75,10 +75,20 @@ async fn rule(forge: &dyn Forge, login: &str) -> Check {
         ),
         Ok(guard) => {
             let (ok, found) = judged(&guard, login);
-            if ok { good(what, found) } else { bad(what, found, "`chiffon forge setup` makes a rule, and proves it") }
+            let found = if ok && may_change_it(forge).await {
+                format!("{found}; it administers the repository, and could change that rule")
+            } else {
+                found
+            };
+            let fix = "`chiffon forge setup` makes a rule where there is none of yours";
+            if ok { good(what, found) } else { bad(what, found, fix) }
         }
         Err(trouble) => failed(what, &trouble),
     }
+}
+
+async fn may_change_it(forge: &dyn Forge) -> bool {
+    forge.repository().await.is_ok_and(|repository| repository.permission == Permission::Admin)
 }
 
 async fn proof(forge: &dyn Forge, upstream: &chiffon_requests::Upstream) -> Check {

@@ -97,7 +97,7 @@ impl Posted {
         due
     }
 
-    /// A request's plan branch is about to be moved.
+    /// A request's plan branch was moved.
     pub fn pushed(&mut self, name: &Name) {
         if self.pushed.len() >= MOST {
             self.pushed.clear();
@@ -105,7 +105,12 @@ impl Posted {
         self.pushed.insert(name.clone());
     }
 
-    /// Whether a request's plan branch was moved in this life.
+    /// A pull request of a request's plan branch may have been opened, and nobody knows.
+    pub fn forget_pushed(&mut self, name: &Name) {
+        self.pushed.remove(name);
+    }
+
+    /// Whether a request's plan branch was moved in this life, and no pull request of it can be there unknown.
     pub fn is_pushed(&self, name: &Name) -> bool {
         self.pushed.contains(name)
     }

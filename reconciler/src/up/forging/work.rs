@@ -34,14 +34,16 @@ impl Forging {
         match job.clone() {
             ForgeJob::Audit { commit } => self.push_audit(commit).await,
             ForgeJob::Branch { name, commit, seen } => {
-                self.posted.pushed(&name);
+                let about = name.clone();
                 let moved =
                     self.git(move |upstream| match upstream.move_plan_branch(&name, commit.as_ref(), seen.as_ref()) {
                         // A person was faster: the next look sees what they did.
                         Err(error) if error.is_stale() => upstream.fetch(),
                         done => done,
                     });
-                moved.await
+                moved.await?;
+                self.posted.pushed(&about);
+                Ok(())
             }
             ForgeJob::Propose { name, plan, number, new } => {
                 let before = match number {
@@ -54,7 +56,14 @@ impl Forging {
                         self.forge.edit(pull.number, &new.edit).await?
                     }
                     (None, Some(pull)) => pull,
-                    (None, None) => self.forge.open(&new).await?,
+                    // Whatever is said, it may be open by now.
+                    (None, None) => match self.forge.open(&new).await {
+                        Err(trouble) => {
+                            self.posted.forget_pushed(&name);
+                            return Err(trouble.into());
+                        }
+                        Ok(pull) => pull,
+                    },
                 };
                 self.posted.of(pull.number).edit = Some(new.edit);
                 // From here on the list of changes has everything.
