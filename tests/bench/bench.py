@@ -45,7 +45,7 @@ def main():
         "B6": lambda: b6.run(binary, 1 if quick else 3, 100_000 if quick else 1_000_000),
         "B7": lambda: b7.run(root, binary, 1 if quick else 5),
         "B9": lambda: b9.run(root, binary, 3 if quick else 10, 10 if quick else 60),
-        "forge": lambda: forge.run(root, binary, 3 if quick else 15, 20 if quick else 200, 60 if quick else 300),
+        "forge": lambda: forge.run(root, binary, 3 if quick else 15, 20 if quick else 200, 60 if quick else 180),
         "audit": lambda: questions.run(binary, 5 if quick else 20),
     }
     rows = []
