@@ -17,7 +17,7 @@ SECRET = "a-secret-of-the-benchmark"
 TASK = "    - name: write the settings\n      ansible.builtin.copy: {content: x, dest: /tmp/none}\n"
 
 # How often a forge is looked at where nobody says otherwise.
-POLL_SECS = 60
+POLL_SECS = 30
 
 # What a plan may cost at rest: a call in five minutes.
 CALLS_PER_PLAN_PER_MINUTE = 1 / 5
