@@ -41,6 +41,7 @@ impl Bed {
     fn new(server: Server) -> Self {
         server.commit("main", "requests/journal.yaml", "spec: {text: Deploy the journal}\n");
         let head = Oid::parse(server.commit(BRANCH, "plans/journal.yaml", "kind: Plan\n")).unwrap();
+        server.settle();
         let bot = as_of(&*server, &server.account("bot", Role::Admin));
         Self { server, bot, head }
     }
