@@ -30,8 +30,10 @@ pub(crate) enum Proof {
     Unclear(String),
     /// There is no such branch: `chiffon forge setup` makes it.
     NoScratch,
-    /// No rule is for that branch, so that nothing can be tried there.
+    /// The rule of `main` is not for that branch, so that nothing can be tried there.
     NoRule,
+    /// Neither has a rule.
+    Unprotected,
 }
 
 /// Tries to merge a pull request without any change, as the account that the token speaks for, and takes away what that
@@ -42,7 +44,9 @@ pub(crate) enum Proof {
 pub(crate) async fn try_out(forge: &dyn Forge, upstream: &Upstream) -> Result<Proof> {
     match forge.guard(SCRATCH).await {
         Ok(guard) if guard.protected => {}
-        Ok(_) => return Ok(Proof::NoRule),
+        // A rule of somebody's own may be for main alone.
+        Ok(_) if forge.guard(crate::forge::BASE).await?.protected => return Ok(Proof::NoRule),
+        Ok(_) => return Ok(Proof::Unprotected),
         Err(Trouble::NotFound { .. }) => return Ok(Proof::NoScratch),
         Err(trouble) => return Err(trouble.into()),
     }
@@ -55,7 +59,10 @@ pub(crate) async fn try_out(forge: &dyn Forge, upstream: &Upstream) -> Result<Pr
     let tried = try_on(forge, &branch, &commit).await;
     // A forge may remove the branch of what it merged. What is left behind is in nobody's way, and hides no answer.
     if let Err(error) = git(upstream, move |upstream| upstream.remove_branch(&name, &commit)).await {
-        tracing::debug!(%error, branch, "what was tried with is left behind");
+        match tried {
+            Ok(Proof::Merged) => tracing::debug!(%error, branch, "it went with the merge"),
+            _ => tracing::warn!(%error, branch, "the branch that was tried with is left behind: delete it"),
+        }
     }
     tried
 }

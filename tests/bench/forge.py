@@ -158,8 +158,8 @@ def at_rest(root, binary, plans, seconds):
 
 
 def settled(forge, plans):
-    """Waits until all of them look as they are to, and a poll has found nothing new: until a minute and a bit costs less than
-    a call for every fourth of them."""
+    """Waits until all of them look as they are to, and a poll has found nothing new: until the time between two polls costs
+    less than a call for every fourth of them."""
     for _ in range(20):
         before = int(forge.ask("calls"))
         time.sleep(POLL_SECS + 5)

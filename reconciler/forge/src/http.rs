@@ -26,6 +26,9 @@ const MAX_BYTES: usize = 8 * 1024 * 1024;
 /// Answers that are remembered with their `ETag`.
 const MAX_KNOWN: usize = 512;
 
+/// The way out where a token is not taken.
+const NEW_TOKEN: &str = "make a new one and put it into `forge.token_file`";
+
 /// How long to wait where a forge asks for patience and does not say how much.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -244,7 +247,7 @@ fn trouble(answer: &Answer, headers: &HeaderMap, what: &'static str, needs: &'st
         return Trouble::Later { what, after, said };
     }
     match answer.status {
-        StatusCode::UNAUTHORIZED => Trouble::Unauthorized { said },
+        StatusCode::UNAUTHORIZED => Trouble::Unauthorized { said, fix: NEW_TOKEN },
         StatusCode::FORBIDDEN => Trouble::Forbidden { what, said, needs },
         StatusCode::NOT_FOUND | StatusCode::GONE => Trouble::NotFound { what, said },
         StatusCode::CONFLICT

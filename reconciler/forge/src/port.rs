@@ -27,6 +27,9 @@ pub trait Forge: Send + Sync + std::fmt::Debug {
         Ok(None)
     }
 
+    /// git could not do something with [`Forge::git_token`]: the next one is to be a new one.
+    fn git_failed(&self) {}
+
     /// The repository, and what the token may do in it.
     async fn repository(&self) -> Result<Repository, Trouble>;
 

@@ -14,10 +14,12 @@ pub enum Trouble {
         why: String,
     },
     /// The token is none, or no longer.
-    #[error("the forge does not take the token ({said}): make a new one and put it into `forge.token_file`")]
+    #[error("the forge does not take the token ({said}): {fix}")]
     Unauthorized {
         /// What it said.
         said: String,
+        /// The way out.
+        fix: &'static str,
     },
     /// The token may not do this.
     #[error("the forge's token may not {what} ({said}): it needs {needs}")]

@@ -241,11 +241,15 @@ pub(super) fn judged(guard: &chiffon_forge::Guard, login: &str) -> (bool, String
         (false, _) => (false, format!("main is not protected: {login} may merge into it")),
         (true, _) if guard.may_push == Some(true) => (
             false,
-            format!("main is protected, and {login} may push to it all the same: take it out of the rule's list"),
+            format!(
+                "main is protected, and {login} may push to it all the same: take it out of the rule's list, or administration from it"
+            ),
         ),
         (true, Some(true)) => (
             false,
-            format!("main is protected, and {login} may merge into it all the same: take it out of the rule's list"),
+            format!(
+                "main is protected, and {login} may merge into it all the same: take it out of the rule's list, or administration from it"
+            ),
         ),
         (true, Some(false)) => (true, format!("main is protected: {login} may not merge into it")),
         (true, None) => (true, format!("main is protected; the forge does not say whether {login} may merge into it")),
@@ -269,6 +273,9 @@ pub(super) fn proved(proof: &Proof) -> (bool, String) {
                 "nothing is tried: your own rule is not for {SCRATCH}; what the forge says of main is all there is"
             ),
         ),
+        Proof::Unprotected => {
+            (false, format!("neither main nor {SCRATCH} has a rule: `chiffon forge setup` makes one for both"))
+        }
         Proof::NoScratch => {
             (false, format!("there is no branch {SCRATCH} to try it on: `chiffon forge setup` makes it"))
         }

@@ -1,7 +1,7 @@
 //! What people read: why a request is where it is and what to do next, in words. Used by status pages on the audit
 //! branch, by `chiffon status`, and by every message about a refusal.
 
-use chiffon_core::facts::{Blocked, Offer, PullState, RefusalReason, RequestFacts, RequestFile, World};
+use chiffon_core::facts::{Blocked, Offer, Pull, PullState, RefusalReason, RequestFacts, RequestFile, World};
 use chiffon_core::{State, Waiting};
 use chiffon_schemas::Failure;
 
@@ -55,6 +55,12 @@ pub fn blocked_in_words(reason: &Blocked) -> String {
                 .to_owned()
         }
     }
+}
+
+/// Whether what was merged of a plan's pull request is not that plan.
+pub fn is_merged_without(pull: &Pull, facts: &RequestFacts) -> bool {
+    let merged = matches!(pull.state, PullState::Merged { .. });
+    merged && !pull.carried && facts.plan_on_main.as_ref() != Some(&pull.plan)
 }
 
 /// Why what reached `main` may not run.
@@ -117,11 +123,12 @@ pub fn next(state: &State, facts: &RequestFacts) -> String {
             Some(pull) if pull.state == PullState::Open => {
                 format!("merge plan #{} to approve: {}", pull.number, pull.url)
             }
-            Some(pull) if chiffon_core::open_offer(facts).is_some_and(|offer| offer.plan_oid == pull.plan) => format!(
+            Some(pull) if is_merged_without(pull, facts) => format!(
                 "plan #{} is over and did not approve it: `chiffon plan {} --again` offers a new one",
                 pull.number, facts.name
             ),
-            Some(_) | None => format!("merge chiffon/plan/{name} to approve, or: chiffon approve {name}"),
+            Some(_) => "wait: this goes on by itself".to_owned(),
+            None => format!("merge chiffon/plan/{name} to approve, or: chiffon approve {name}"),
         },
         State::Rejected => format!("change the request, or: chiffon plan {name} --again"),
         State::Withdrawn => "nothing: the request was deleted".to_owned(),

@@ -232,7 +232,7 @@ fn after(facts: &RequestFacts, pull: &Pull, run: Option<&Run>, state: &State) ->
         (_, None) => match facts.refusal.as_ref().filter(|refusal| pull.plan == refusal.blob) {
             Some(refusal) => apply(StatusState::Failure, pages::refusal_in_words(refusal.reason)),
             // Somebody pushed over the plan before it was merged.
-            None if !pull.carried && facts.plan_on_main.as_ref() != Some(&pull.plan) => {
+            None if pages::is_merged_without(pull, facts) => {
                 apply(StatusState::Failure, "what was merged does not hold the plan: nothing runs")
             }
             None => apply(StatusState::Pending, "merged: not judged yet"),

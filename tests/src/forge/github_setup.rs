@@ -134,6 +134,9 @@ async fn rules(State(shared): State<Shared>, Path((_, _, name)): Path<(String, S
 async fn branch(State(shared): State<Shared>, Path((_, _, name)): Path<(String, String, String)>) -> Answer {
     let forge = shared.forge();
     let tip = git::tip(&forge.bare, &name).ok_or(No::Missing)?;
-    let shown = json!({ "name": name, "commit": { "sha": tip }, "protected": forge.rule_of(&name).is_some() });
+    let shown = json!({
+        "name": name, "commit": { "sha": tip }, "protected": forge.rule_of(&name).is_some(),
+        "protection": { "enabled": false },
+    });
     Ok(Json(shown).into_response())
 }

@@ -1,6 +1,6 @@
 //! From a push to a record, where plans are pull requests.
 
-use chiffon_tests::forge::{Dialect, Fate, Host, RealGitea, Role, TestForge};
+use chiffon_tests::forge::{Dialect, Fate, Host, RealGitea, Role, Rule, TestForge};
 use chiffon_tests::{Background, Bed};
 
 /// A home whose requests live on a forge, with a bot and `ann`, who may merge.
@@ -116,6 +116,16 @@ fn a_github_app_speaks_for_chiffon_and_gets_another_token_when_one_ends() {
     up.wait_for("journal: succeeded");
     let merge = merge_of(&forge, number);
     bed.wait_until("it is said", || forge.status(&merge, "chiffon/apply") == "success");
+    // Installed anew while nothing happens: what it had counts no more.
+    if let Some((_, _, secs)) = &mut forge.state().app {
+        *secs = 3_600;
+    }
+    bed.wait_until("it has one for long", || forge.state().tokens.keys().any(|token| token.starts_with("ghs_")));
+    forge.state().tokens.retain(|token, _| !token.starts_with("ghs_"));
+    bed.git(&["pull", "--quiet", "--rebase"]);
+    bed.push_request("gazette", "Deploy the gazette");
+    up.wait_for("gazette: proposed");
+    number_of(&forge, &bed, "gazette");
     let renewed = forge.state().asked.iter().filter(|asked| asked.ends_with("/access_tokens")).count();
     assert!(renewed > 2, "{renewed} tokens");
     end(up);
@@ -212,6 +222,34 @@ fn setup(forge: &dyn Host) {
     forge.merge("ann", number);
     up.wait_for("journal: succeeded");
     end(up);
+}
+
+#[test]
+fn s15_a_rule_that_is_gone_is_noticed_and_one_of_a_persons_own_is_left_alone() {
+    let forge = TestForge::start(Dialect::Gitea);
+    let bed = Bed::new();
+    let (bot, admin) = (forge.account("chiffon-bot", Role::Write), forge.account("ann", Role::Admin));
+    bed.live_on(&forge, &bot);
+    bed.secret("admin-token", &admin);
+    let file = bed.home().join("admin-token");
+    let arguments = ["--json", "forge", "setup", "--token-file", file.to_str().unwrap()];
+    bed.chiffon(&arguments).ends(0);
+    forge.state().rule = None;
+    let said = bed.chiffon(&["--json", "doctor", "--prove"]).ends(3);
+    assert!(said.out.contains("neither main nor chiffon/proof has a rule"), "{said:?}");
+    let own = |people: &[&str]| Rule {
+        id: 1,
+        name: "main".to_owned(),
+        branches: vec!["main".to_owned()],
+        people: Some(people.iter().map(|login| (*login).to_owned()).collect()),
+    };
+    forge.state().rule = Some(own(&["ann"]));
+    let said = bed.chiffon(&arguments).ends(0);
+    assert!(said.out.contains("a rule of yours, `main`") && said.out.contains("nothing is tried"), "{said:?}");
+    forge.state().rule = Some(own(&["ann", "chiffon-bot"]));
+    let said = bed.chiffon(&arguments).ends(3);
+    assert!(said.out.contains("take it out of the rule's list"), "{said:?}");
+    assert_eq!(forge.state().rule.as_ref().unwrap().name, "main");
 }
 
 fn kind_of(forge: &dyn Host) -> &'static str {
@@ -602,7 +640,7 @@ fn doctor_says_what_the_token_lacks() {
     assert_eq!(check("forge's repository")["fix"], "give that account write access to it");
     bed.secret("forge-token", "revoked");
     let check = checks(&bed.chiffon(&["--json", "doctor"]).ends(3));
-    assert_eq!(check("forge")["fix"], "make a new token, and put it into `forge.token_file`");
+    assert_eq!(check("forge")["fix"], "make a new one and put it into `forge.token_file`");
 }
 
 #[test]

@@ -50,8 +50,8 @@ const CONTENTS: &str = "read and write access to contents";
 const STATUSES: &str = "read and write access to commit statuses";
 const METADATA: &str = "read access to metadata";
 
-/// What an App needs that GitHub does not know.
-const RIGHT_KEY: &str = "the App's own number and key in `forge.app`";
+/// The way out where an App is not known.
+const RIGHT_KEY: &str = "`forge.app` needs the App's own number and key, and this machine's clock has to be right";
 
 /// A repository on GitHub.
 #[derive(Debug)]
@@ -113,7 +113,7 @@ impl GitHub {
         match self.http.ask(ask).await {
             Ok(answer) => answer.read(what),
             Err(Trouble::NotFound { said, .. }) => Err(Trouble::Forbidden { what, said, needs }),
-            Err(Trouble::Unauthorized { said }) => Err(Trouble::Forbidden { what, said, needs: RIGHT_KEY }),
+            Err(Trouble::Unauthorized { said, .. }) => Err(Trouble::Unauthorized { said, fix: RIGHT_KEY }),
             Err(trouble) => Err(trouble),
         }
     }
@@ -249,6 +249,12 @@ impl Forge for GitHub {
 
     async fn git_token(&self) -> Result<Option<String>, Trouble> {
         Ok(self.issued().await?.map(|issued| issued.token))
+    }
+
+    fn git_failed(&self) {
+        if let Some(app) = &self.app {
+            app.drop_token();
+        }
     }
 
     async fn repository(&self) -> Result<Repository, Trouble> {

@@ -81,19 +81,24 @@ impl GitHub {
         let there: wire::BranchRow = there.read(ABOUT.0)?;
         let path = ["rules", "branches", branch];
         let rules = self.list::<wire::RuleRow>(&path, &[], ABOUT, |_| true).await?;
-        let says = |forbids: fn(&wire::RuleRow) -> bool| match rules.iter().any(forbids) {
-            true => Some(false),
-            false => (!there.protected).then_some(true),
-        };
         // Who administers it may go past our ruleset, and change every other.
         if self.repository().await?.permission == Permission::Admin {
             return Ok(Guard { protected: there.protected, may_push: Some(true), may_merge: Some(true) });
         }
         Ok(Guard {
             protected: there.protected || !rules.is_empty(),
-            may_push: says(wire::RuleRow::forbids_push),
-            may_merge: says(wire::RuleRow::forbids_merge),
+            may_push: may(&rules, there.protection.enabled, wire::RuleRow::forbids_push),
+            may_merge: may(&rules, there.protection.enabled, wire::RuleRow::forbids_merge),
         })
+    }
+}
+
+/// Whether something is allowed by rules, which all hold. Where one of the `classic` kind is in force as well, whose words are
+/// for administrators alone, only a no is known.
+fn may(rules: &[wire::RuleRow], classic: bool, forbids: fn(&wire::RuleRow) -> bool) -> Option<bool> {
+    match rules.iter().any(forbids) {
+        true => Some(false),
+        false => (!classic).then_some(true),
     }
 }
 
@@ -116,4 +121,30 @@ fn ruleset(rule: &Rule) -> Value {
             } },
         ],
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s15_only_rules_that_are_known_to_forbid_a_merge_count() {
+        let rules = |text: &str| serde_json::from_str::<Vec<wire::RuleRow>>(text).unwrap();
+        let review = |count: u32| {
+            format!(r#"[{{"type": "pull_request", "parameters": {{"required_approving_review_count": {count}}}}}]"#)
+        };
+        for (text, classic, merge, push) in [
+            ("[]", false, Some(true), Some(true)),
+            ("[]", true, None, None),
+            (r#"[{"type": "non_fast_forward"}]"#, false, Some(true), Some(true)),
+            (r#"[{"type": "non_fast_forward"}]"#, true, None, None),
+            (r#"[{"type": "update"}]"#, false, Some(false), Some(false)),
+            (&review(0), false, Some(true), Some(false)),
+            (&review(1), true, Some(false), Some(false)),
+        ] {
+            let rules = rules(text);
+            assert_eq!(may(&rules, classic, wire::RuleRow::forbids_merge), merge, "{text}");
+            assert_eq!(may(&rules, classic, wire::RuleRow::forbids_push), push, "{text}");
+        }
+    }
 }

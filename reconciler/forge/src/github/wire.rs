@@ -70,7 +70,16 @@ pub(super) struct HookConfig {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct BranchRow {
+    /// By a rule of either kind.
     pub protected: bool,
+    pub protection: Protection,
+}
+
+/// The older kind of rule; rulesets are not in it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Protection {
+    pub enabled: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]

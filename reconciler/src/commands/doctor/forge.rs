@@ -136,7 +136,7 @@ async fn repository(forge: &dyn Forge) -> Check {
 
 fn failed(what: &'static str, trouble: &Trouble) -> Check {
     let fix = match trouble {
-        Trouble::Unauthorized { .. } => "make a new token, and put it into `forge.token_file`",
+        Trouble::Unauthorized { fix, .. } => fix,
         Trouble::Forbidden { .. } => "give the token, or its account, what is named",
         Trouble::Unreachable { .. } => "mend `forge.url` in chiffon.yaml, or the line to it",
         _ => "look into the forge's own log, then run it again",

@@ -24,7 +24,10 @@ impl Forging {
         let upstream = crate::forge::with_git_token(&*self.forge, &self.upstream).await?;
         match tokio::task::spawn_blocking(move || work(&upstream)).await {
             Ok(Ok(done)) => Ok(done),
-            Ok(Err(error)) => Err(NotDone::Git(crate::commands::chain(&error))),
+            Ok(Err(error)) => {
+                self.forge.git_failed();
+                Err(NotDone::Git(crate::commands::chain(&error)))
+            }
             Err(error) => Err(NotDone::Git(error.to_string())),
         }
     }
