@@ -181,10 +181,21 @@ async fn described(
     Response::from_parts(head, Body::from(answer))
 }
 
+/// The scope that a token lacks for a question, in Gitea's words.
+fn lacked_scope(shared: &Shared, token: Option<&str>, request: &Request<Body>) -> Option<&'static str> {
+    let forge = shared.forge();
+    let (_, scopes) = forge.tokens.get(token?)?;
+    let writes = request.method() != axum::http::Method::GET;
+    let needs = if request.uri().path().contains("/issues/") { "write:issue" } else { "write:repository" };
+    (writes && !scopes.contains("all") && !scopes.contains(needs)).then_some(needs)
+}
+
 /// Lets in who has a token, and lets go wrong what is to.
 async fn enter(Extracted(shared): Extracted<Shared>, mut request: Request<Body>, next: Next) -> Response {
     let token = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = token.and_then(|text| text.strip_prefix("token ").or_else(|| text.strip_prefix("Bearer ")));
+    let token = token.map(str::to_owned);
+    let token = token.as_deref();
     let (login, fault, loses) = {
         let is_of = |(method, path): (&str, &str)| request.method() == method && request.uri().path().ends_with(path);
         let mut forge = shared.forge();
@@ -212,6 +223,11 @@ async fn enter(Extracted(shared): Extracted<Shared>, mut request: Request<Body>,
     let Some(login) = login else {
         return (StatusCode::UNAUTHORIZED, r#"{"message": "invalid username, password or token"}"#).into_response();
     };
+    if let Some(lacks) = lacked_scope(&shared, token, &request) {
+        let why =
+            format!(r#"{{"message": "token does not have at least one of required scope(s), required=[{lacks}]"}}"#);
+        return (StatusCode::FORBIDDEN, why).into_response();
+    }
     request.extensions_mut().insert(Login(login));
     let response = next.run(request).await;
     if loses || fault == Some(Fault::LoseAnswer) {

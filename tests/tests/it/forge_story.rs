@@ -644,6 +644,21 @@ fn doctor_says_what_the_token_lacks() {
 }
 
 #[test]
+fn doctor_names_the_scope_that_a_token_lacks() {
+    let forge = TestForge::start(Dialect::Gitea);
+    let token = forge.account("chiffon-bot", Role::Write);
+    let bed = Bed::new();
+    bed.live_on(&forge, &token);
+    for (has, lacks) in [("write:repository", "write:issue"), ("write:issue", "write:repository")] {
+        forge.state().tokens.get_mut(&token).unwrap().1 = [has.to_owned()].into();
+        let said = bed.chiffon(&["--json", "doctor"]).ends(3);
+        assert!(said.out.contains(&format!("it needs the scope {lacks}")), "{said:?}");
+    }
+    forge.state().tokens.get_mut(&token).unwrap().1 = ["write:repository", "write:issue"].map(str::to_owned).into();
+    bed.chiffon(&["--json", "doctor"]).ends(0);
+}
+
+#[test]
 fn a_repository_of_its_own_is_not_made_a_copy_of_the_forges() {
     let forge = TestForge::start(Dialect::Gitea);
     let token = forge.account("chiffon-bot", Role::Write);

@@ -50,6 +50,27 @@ fn s5_a_push_is_seen_at_once_where_the_forge_says_so_and_each_signs_in_its_way()
     }
 }
 
+/// Gitea and Forgejo send GitHub's headers beside their own.
+#[test]
+fn s5_an_event_with_the_headers_of_every_forge_is_taken_once() {
+    let (_forge, bed, up) = knocked_at(Dialect::Gitea);
+    let digest = signature(&event());
+    let lines = [
+        "X-GitHub-Event: push".to_owned(),
+        "X-Gitea-Event: push".to_owned(),
+        "X-Forgejo-Event: push".to_owned(),
+        format!("X-Gitea-Signature: {digest}"),
+        format!("X-Forgejo-Signature: {digest}"),
+        format!("X-Hub-Signature-256: sha256={digest}"),
+        "Content-Type: application/json".to_owned(),
+    ];
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let reply = ask(&bed.web_address(), "POST", "/webhooks/forgejo", &lines, &event());
+    assert_eq!((reply.status, &reply.json()["woken"]), (202, &json!(true)), "{reply:?}");
+    up.signal("TERM");
+    assert_eq!(up.end(), 0);
+}
+
 #[test]
 fn s5_what_is_not_signed_by_the_forge_is_refused_before_it_is_read() {
     let (forge, bed, up) = knocked_at(Dialect::Gitea);

@@ -1,7 +1,7 @@
 //! The forge: whether it answers, who the token speaks as, and what that account may do there.
 
-use chiffon_forge::{Forge, Permission, Trouble};
-use chiffon_schemas::ForgeSpec;
+use chiffon_forge::{Forge, Permission, Status, StatusState, Trouble};
+use chiffon_schemas::{ForgeSpec, Oid};
 
 use super::{Check, bad, good};
 use crate::commands::chain;
@@ -36,6 +36,7 @@ pub(super) async fn checks(
         Ok(_) => good("who may write there", "the forge says it"),
         Err(trouble) => failed("who may write there", &trouble),
     });
+    checks.push(scopes(&*forge).await);
     checks.push(rule(&*forge, &login).await);
     if prove {
         checks.push(proof(&*forge, &upstream).await);
@@ -85,6 +86,25 @@ async fn rule(forge: &dyn Forge, login: &str) -> Check {
         }
         Err(trouble) => failed(what, &trouble),
     }
+}
+
+/// Whether the token may write what Chiffon writes, asked about a comment and a commit that are not there: a forge looks at
+/// the token first, so that nothing is changed.
+async fn scopes(forge: &dyn Forge) -> Check {
+    let what = "what the token may write";
+    let nowhere = Oid::parse("0".repeat(40)).expect("forty digits");
+    let status = Status {
+        context: "chiffon/plan".to_owned(),
+        state: StatusState::Pending,
+        description: String::new(),
+        url: None,
+    };
+    for asked in [forge.edit_comment(0, "-").await.map(drop), forge.set_status(&nowhere, &status).await] {
+        if let Err(trouble @ (Trouble::Forbidden { .. } | Trouble::Unauthorized { .. })) = asked {
+            return failed(what, &trouble);
+        }
+    }
+    good(what, "comments and commit statuses")
 }
 
 async fn may_change_it(forge: &dyn Forge) -> bool {
