@@ -115,6 +115,9 @@ impl Site<'_> {
         let Some(url) = args.hook.clone().or_else(|| self.hook_url()) else {
             bail!("say where the forge reaches Chiffon: `web.url` in chiffon.yaml, or --hook URL");
         };
+        if !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)) {
+            bail!("`{}` is no address of a webhook: https://HOST/webhooks/…", crate::output::printable(&url));
+        }
         if args.hook.is_none() && is_of_this_machine(&url) && !self.spec.url.as_deref().is_some_and(is_of_this_machine)
         {
             bail!("the forge can't reach {url}: set `web.url` in chiffon.yaml to where it can, or say --hook URL");

@@ -75,7 +75,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Starts it over a forge and the copy of its repository, which it looks at as often as `every` says. and whenever it is woken; `stop`
+    /// Starts it over a forge and the copy of its repository, which it looks at as often as `every` says, and whenever it is woken; `stop`
     /// ends the programs that `upstream` runs.
     pub fn start(
         forge: Arc<dyn Forge>,

@@ -431,7 +431,6 @@ async fn permission(
     Ok(Json(json!({ "permission": word, "role_name": word, "user": account(&login) })).into_response())
 }
 
-/// Whom something may be assigned to: whoever may write.
 /// The teams of an organization's repository; a person's has none.
 async fn teams(State(shared): State<Shared>) -> Answer {
     if shared.forge().of_organization {
@@ -440,6 +439,7 @@ async fn teams(State(shared): State<Shared>) -> Answer {
     Err(No::NotNow("repo is not owned by an organization".to_owned()).into())
 }
 
+/// Whom something may be assigned to: whoever may write.
 async fn assignees(State(shared): State<Shared>) -> Json<Value> {
     let forge = shared.forge();
     Json(forge.roles.iter().filter(|(_, role)| **role >= Role::Write).map(|(login, _)| account(login)).collect())
