@@ -75,6 +75,8 @@ fn r5_a_queue_that_does_not_answer_is_named_and_no_line_is_left_behind() {
     bed.push_request("journal", "Deploy the journal");
     up.wait_for("journal: proposed");
     let queue = format!("whereis('{}_work.v1.one')", place.vhost);
+    // `up` declares it once it sees the agent, which nothing said so far waits for.
+    bed.wait_until("the queue is there", || broker.does(&["ctl", "eval", &format!("{queue}.")]).trim() != "undefined");
     broker.does(&["ctl", "eval", &format!("sys:suspend({queue}).")]);
     let mut agent = chiffon_tests::Background::start(bed.agent_command("one", &["up"]));
     agent.wait_for("error: the queue work.v1.one of the broker at ");
