@@ -126,6 +126,7 @@ fn settings(
         requests: MirrorSpec { url: requests, branch: "main".to_owned() },
         infra: MirrorSpec { url: infra, branch: credentials.infra.branch.clone() },
         ansible: AnsibleSpec { playbook, vault_password_file, ssh_auth_sock: None },
+        exempt_check_runs: false,
         traces: None,
         heartbeat_secs: 10,
         parallel: 2,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use chiffon_infra::AnsibleConfig;
-use chiffon_requests::{Git, Mirror};
+use chiffon_requests::{Git, Mirror, RefName};
 use chiffon_schemas::yaml::Limits;
 use chiffon_schemas::{AgentFile, AgentFileSpec};
 
@@ -115,7 +115,10 @@ impl Home {
         let mirror = |name: &str, of: &chiffon_schemas::MirrorSpec| {
             Mirror::new(self.state().join(name), &of.url, &self.folder, &of.branch)
         };
-        Ok([mirror("requests.git", &spec.requests)?, mirror("infra.git", &spec.infra)?])
+        let requests = mirror("requests.git", &spec.requests)?;
+        // What nobody merged is read on the audit branch; an agent that takes none of it needs no copy.
+        let requests = if spec.exempt_check_runs { requests.with(RefName::audit()) } else { requests };
+        Ok([requests, mirror("infra.git", &spec.infra)?])
     }
 
     /// How the agent runs Ansible.
@@ -128,6 +131,8 @@ impl Home {
             requests_repo: requests.path().to_owned(),
             main_branch: spec.requests.branch.clone(),
             infra_repo: infra.path().to_owned(),
+            infra_branch: spec.infra.branch.clone(),
+            exempt_check_runs: spec.exempt_check_runs,
             vault_password_file: spec.ansible.vault_password_file.as_ref().map(|path| self.folder.join(path)),
             ssh_auth_sock: spec.ansible.ssh_auth_sock.clone(),
             state_folder: self.state(),

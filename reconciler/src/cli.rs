@@ -200,6 +200,9 @@ pub struct Request {
     /// A variable; may be given several times
     #[arg(long = "var", value_name = "NAME=VALUE")]
     pub vars: Vec<String>,
+    /// Only see what it would change: a check run, by which nothing is done
+    #[arg(long)]
+    pub check: bool,
     /// Wait for the plan and show it
     #[arg(long)]
     pub wait: bool,

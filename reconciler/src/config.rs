@@ -112,6 +112,7 @@ fn policy(spec: &PolicySpec) -> Policy {
         max_timeout_secs: spec.max_timeout_secs,
         offer_days: spec.offer_days,
         agent_silence_secs: spec.agent_silence_secs,
+        exempt_check_runs: spec.exempt_check_runs,
         approval: ApprovalPolicy {
             rules: spec.approval.iter().map(approval_rule).collect(),
             signers: spec.allowed_signers_file.clone(),
@@ -171,5 +172,6 @@ pub fn template(infra: &InfraSpec, ansible: &AnsibleSpec) -> String {
     lines.push("  #   deny_playbooks: []".to_owned());
     lines.push("  #   max_hosts: 50".to_owned());
     lines.push("  #   offer_days: 14".to_owned());
+    lines.push("  #   exempt_check_runs: true   # plans in mode `check` begin by themselves".to_owned());
     lines.join("\n") + "\n"
 }

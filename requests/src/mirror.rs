@@ -6,12 +6,13 @@ use chiffon_schemas::Oid;
 
 use crate::{Error, FilePolicy, Git, GitUrl, Locks, RefName, Repo};
 
-/// A bare copy of one branch. Whoever makes it is its only writer.
+/// A bare copy of one branch, and of others where they are there. Whoever makes it is its only writer.
 #[derive(Debug, Clone)]
 pub struct Mirror {
     path: PathBuf,
     address: String,
     branch: RefName,
+    others: Vec<RefName>,
 }
 
 impl Mirror {
@@ -23,7 +24,14 @@ impl Mirror {
     pub fn new(path: impl Into<PathBuf>, url: &str, base: &Path, branch: &str) -> Result<Self, Error> {
         let is_path = !url.contains(':');
         let address = if is_path { base.join(url).display().to_string() } else { url.to_owned() };
-        Ok(Self { path: path.into(), address, branch: RefName::branch(branch)? })
+        Ok(Self { path: path.into(), address, branch: RefName::branch(branch)?, others: Vec::new() })
+    }
+
+    /// A copy of another branch as well, which need not be there.
+    #[must_use]
+    pub fn with(mut self, branch: RefName) -> Self {
+        self.others.push(branch);
+        self
     }
 
     /// Where the copy lies.
@@ -46,6 +54,12 @@ impl Mirror {
             return Ok((repo, tip));
         }
         git.fetch(&self.path, &url, &self.branch, &self.branch)?;
+        for other in &self.others {
+            match git.fetch(&self.path, &url, other, other) {
+                Ok(()) | Err(Error::NoRemoteBranch { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
         match repo.reference(&self.branch)? {
             Some(tip) => Ok((repo, tip)),
             None => Err(Error::NoRemoteBranch { name: self.branch.to_string() }),
@@ -62,6 +76,7 @@ impl Mirror {
         let source = Repo::open(Path::new(&self.address)).ok()?;
         let theirs = source.reference(&self.branch).ok()??;
         let ours = mirror.reference(&self.branch).ok()??;
-        (theirs == ours).then_some(ours)
+        let same = |other: &RefName| Some(source.reference(other).ok()? == mirror.reference(other).ok()?);
+        (theirs == ours && self.others.iter().all(|other| same(other) == Some(true))).then_some(ours)
     }
 }

@@ -42,6 +42,9 @@ pub struct AgentFileSpec {
     /// How playbooks are run.
     #[serde(default)]
     pub ansible: AnsibleSpec,
+    /// Takes plans in mode `check` that nobody merged, where the reconciler's own policy exempts them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exempt_check_runs: bool,
     /// Where spans of runs go; nowhere unless it is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traces: Option<TracesSpec>,

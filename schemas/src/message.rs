@@ -82,9 +82,10 @@ pub struct Order {
     /// Which attempt.
     pub key: AttemptKey,
     /// The commit of `main` that approved; the agent refuses unless it is `main` or an ancestor of it and holds
-    /// the plan's blob at `plan_path`.
+    /// the plan's blob at `plan_path`. In mode `check` it may be a commit of `chiffon/audit`, where the agent's own
+    /// configuration allows that.
     pub approved_by: Oid,
-    /// Where the plan lies on `main`.
+    /// Where the plan lies in that commit.
     pub plan_path: RepoPath,
     /// The infra repository, pinned; must equal the plan's.
     pub infra: InfraRef,

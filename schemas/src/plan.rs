@@ -67,7 +67,7 @@ pub struct PlanSpec {
     pub infra: InfraRef,
     /// The tools that the plan was made for.
     pub tools: Tools,
-    /// Whether it changes anything.
+    /// Whether it is to change anything.
     pub mode: Mode,
     /// What the plan depends on: files as blobs, folders (ending in `/`) as trees, and paths that must stay
     /// absent. It is stale when one of these changes, and only then.
@@ -136,12 +136,31 @@ pub struct Tools {
     pub ansible_core: String,
 }
 
-/// Whether a plan changes anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+/// Whether a plan is to change anything.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// It does.
+    /// It is.
+    #[default]
     Apply,
+    /// It runs with `--check --diff`, to see what would be changed. Lookups, and tasks with `check_mode: false`, run for
+    /// real all the same, so that it is an execution like any other (N4).
+    Check,
+}
+
+impl Mode {
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Apply => "apply",
+            Self::Check => "check",
+        }
+    }
+
+    /// Whether it is the one that a request has which names none.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What a path of the infra repository must be.

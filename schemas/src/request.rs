@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Host, Json};
+use crate::{Host, Json, Mode};
 
 /// The version that every document carries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -60,6 +60,9 @@ pub struct RequestSpec {
     /// The service that the sentence is about, where words alone leave it open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
+    /// `check` runs the playbooks with `--check --diff`, to see what they would change; take it out to have it done.
+    #[serde(default, skip_serializing_if = "Mode::is_default")]
+    pub mode: Mode,
     /// From 1 to 5; 5 is the most urgent and runs first.
     #[serde(default = "default_priority", skip_serializing_if = "is_default_priority")]
     #[schemars(range(min = 1, max = 5))]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ApiVersion, AttemptState, Fence, Host, Name, Oid, RepoPath, RunId, Timestamp};
+use crate::{ApiVersion, AttemptState, Fence, Host, Mode, Name, Oid, RepoPath, RunId, Timestamp};
 
 /// The kind field of a result.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -37,6 +37,9 @@ pub struct RunResultSpec {
     pub plan: Oid,
     /// The run.
     pub run: RunId,
+    /// Whether it was to change anything; of a `check` run, what it says was changed would have been.
+    #[serde(default, skip_serializing_if = "Mode::is_default")]
+    pub mode: Mode,
     /// The final state.
     pub state: RunState,
     /// Who approved, and how that is known.
@@ -86,7 +89,8 @@ impl RunState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApprovalRecord {
-    /// The commit of `main` that put the offered blob at its path.
+    /// The commit of `main` that put the offered blob at its path; where policy approved, the one of `chiffon/audit` that
+    /// held the offer.
     pub commit: Oid,
     /// Who: on a forge the account that merged the pull request; else what that commit says of its committer,
     /// `Name <mail>`, absent after a fast-forward, where the commit is Chiffon's own and git does not say who pushed it.
@@ -114,6 +118,8 @@ pub enum Established {
     Forge,
     /// The merge is signed by a listed key, and the forge says so as well.
     Signed,
+    /// Nobody did: `policy.exempt_check_runs` lets plans in mode `check` begin by themselves.
+    Policy,
 }
 
 /// A step and its attempts.

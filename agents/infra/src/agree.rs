@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use chiffon_schemas::{AgentKind, Host, InfraRef, Mode, Name, Oid, Order, Plan, RepoPath, Step};
+use chiffon_schemas::{AgentKind, Host, InfraRef, Name, Oid, Order, Plan, RepoPath, Step};
 
 use crate::run::is_tag;
 use crate::vars::{VarsError, extra_vars};
@@ -91,9 +91,6 @@ pub fn agree(order: &Order, plan: &Plan, ansible_core: Option<&str>) -> Result<(
     }
     if key.mode != plan.spec.mode {
         return Err(Disagreement::Mode);
-    }
-    match key.mode {
-        Mode::Apply => {}
     }
     if key.step != step.id {
         return Err(Disagreement::StepName { key: key.step.clone(), step: step.id.clone() });

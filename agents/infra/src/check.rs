@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use chiffon_requests::{RefName, Repo};
-use chiffon_schemas::{InvalidId, Oid, Order, Pin, Plan, RepoPath, blob_oid, read_plan};
+use chiffon_schemas::{InvalidId, Mode, Oid, Order, Pin, Plan, RepoPath, blob_oid, read_plan};
 
 use crate::AnsibleConfig;
 use crate::agree::{Disagreement, agree};
@@ -24,7 +24,7 @@ pub enum Refused {
         source: chiffon_requests::Error,
     },
     /// The configured branch is none.
-    #[error("the agent's main branch: {0}")]
+    #[error("a branch that the agent is to read: {0}")]
     Branch(#[from] InvalidId),
     /// There is no main branch.
     #[error("the requests repository has no branch `{0}`")]
@@ -32,6 +32,18 @@ pub enum Refused {
     /// The commit does not approve.
     #[error("commit {0} is neither `main` nor an ancestor of it")]
     NotOnMain(Oid),
+    /// Nobody merged the plan, and this agent takes none of that kind.
+    #[error(
+        "commit {0} is neither `main` nor an ancestor of it, and this agent takes no check runs that nobody merged: \
+         `exempt_check_runs: true` in its configuration allows them"
+    )]
+    NotExempt(Oid),
+    /// Nobody merged the plan, and it is no offer either.
+    #[error("commit {0} is on neither `main` nor chiffon/audit")]
+    NotOffered(Oid),
+    /// The infra commit of a plan that nobody merged is not on the infra repository's branch.
+    #[error("infra commit {0} is not on the branch `{1}`")]
+    NotOnInfraBranch(Oid, String),
     /// The plan is not what that commit holds.
     #[error("commit {commit} does not hold plan {plan} at {path}")]
     NotThere {
@@ -94,16 +106,41 @@ pub fn check(config: &AnsibleConfig, order: &Order, ansible_core: Option<&str>) 
     pins_hold(config, &plan)
 }
 
-/// The plan that the approving commit holds, from its own bytes.
+/// Where an order's approving commit has to lie.
+enum Ground {
+    /// Somebody merged the plan.
+    Main,
+    /// Nobody did: it is an offer that policy exempts.
+    Audit,
+}
+
+/// On `main`, or a `check` order on the audit branch as well where this agent's own configuration allows that.
+fn ground(config: &AnsibleConfig, repo: &Repo, order: &Order) -> Result<(Ground, Oid), Refused> {
+    let git = |source| Refused::Git { path: config.requests_repo.clone(), source };
+    let commit = &order.approved_by;
+    let main = RefName::branch(&config.main_branch)?;
+    let tip = repo.reference(&main).map_err(git)?.ok_or_else(|| Refused::NoMain(config.main_branch.clone()))?;
+    if leads_to(repo, commit, &tip).map_err(git)? {
+        return Ok((Ground::Main, tip));
+    }
+    if order.key.mode != Mode::Check {
+        return Err(Refused::NotOnMain(commit.clone()));
+    }
+    if !config.exempt_check_runs {
+        return Err(Refused::NotExempt(commit.clone()));
+    }
+    match repo.reference(&RefName::audit()).map_err(git)? {
+        Some(audit) if leads_to(repo, commit, &audit).map_err(git)? => Ok((Ground::Audit, tip)),
+        _ => Err(Refused::NotOffered(commit.clone())),
+    }
+}
+
+/// The plan that the approving commit holds, from its own bytes; its request as well.
 fn approved_plan(config: &AnsibleConfig, order: &Order) -> Result<Plan, Refused> {
     let git = |source| Refused::Git { path: config.requests_repo.clone(), source };
     let repo = Repo::open(&config.requests_repo).map_err(git)?;
-    let main = RefName::branch(&config.main_branch)?;
-    let tip = repo.reference(&main).map_err(git)?.ok_or_else(|| Refused::NoMain(config.main_branch.clone()))?;
+    let (ground, main) = ground(config, &repo, order)?;
     let Order { key, approved_by, plan_path, .. } = order;
-    if *approved_by != tip && !repo.is_ancestor(approved_by, &tip).map_err(git)? {
-        return Err(Refused::NotOnMain(approved_by.clone()));
-    }
     if repo.blob_at(approved_by, plan_path).map_err(git)?.is_none_or(|entry| entry.oid != key.plan) {
         let (commit, path, plan) = (approved_by.clone(), plan_path.clone(), key.plan.clone());
         return Err(Refused::NotThere { commit, path, plan });
@@ -116,11 +153,36 @@ fn approved_plan(config: &AnsibleConfig, order: &Order) -> Result<Plan, Refused>
         path: plan_path.clone(),
         why: mistakes.first().map(|mistake| mistake.message.clone()).unwrap_or_default(),
     })?;
+    // A merge holds the request beside the plan; an offer is of the one that is on `main` now.
+    let at = match ground {
+        Ground::Main => approved_by,
+        Ground::Audit => &main,
+    };
     let request = &plan.metadata.request;
-    if repo.blob_at(approved_by, &request.path).map_err(git)?.is_none_or(|entry| entry.oid != request.oid) {
+    if repo.blob_at(at, &request.path).map_err(git)?.is_none_or(|entry| entry.oid != request.oid) {
         return Err(Refused::Request { path: request.path.clone() });
     }
+    if let Ground::Audit = ground {
+        on_infra_branch(config, &plan.spec.infra.commit)?;
+    }
     Ok(plan)
+}
+
+/// Whether a commit is the tip of a branch or an ancestor of it; one that is not here is neither.
+fn leads_to(repo: &Repo, commit: &Oid, tip: &Oid) -> Result<bool, chiffon_requests::Error> {
+    Ok(commit == tip || (repo.holds(commit) && repo.is_ancestor(commit, tip)?))
+}
+
+/// What nobody merged may pin only what somebody merged in the infra repository.
+fn on_infra_branch(config: &AnsibleConfig, commit: &Oid) -> Result<(), Refused> {
+    let git = |source| Refused::Git { path: config.infra_repo.clone(), source };
+    let repo = Repo::open(&config.infra_repo).map_err(git)?;
+    let branch = RefName::branch(&config.infra_branch)?;
+    let on_it = match repo.reference(&branch).map_err(git)? {
+        Some(tip) => leads_to(&repo, commit, &tip).map_err(git)?,
+        None => false,
+    };
+    if on_it { Ok(()) } else { Err(Refused::NotOnInfraBranch(commit.clone(), config.infra_branch.clone())) }
 }
 
 /// The infra repository has the pinned commit, with the pinned tree, and in it every path is what the plan read.

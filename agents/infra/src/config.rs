@@ -14,6 +14,10 @@ pub struct AnsibleConfig {
     pub main_branch: String,
     /// The infra repository or the agent's own mirror of it.
     pub infra_repo: PathBuf,
+    /// The branch of it that plans are made for.
+    pub infra_branch: String,
+    /// Takes plans in mode `check` that nobody merged, from the audit branch of the requests repository.
+    pub exempt_check_runs: bool,
     /// The file that holds the vault password; a plain file, never a program.
     pub vault_password_file: Option<PathBuf>,
     /// The socket of an ssh agent that ssh may ask; without one it has only the keys of the account.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use chiffon_runtime::{Ending, RunContext, Running, Spawn, Survivor};
 use chiffon_schemas::crash::crash_point;
-use chiffon_schemas::{Host, Outcome, RepoPath, Step};
+use chiffon_schemas::{Host, Mode, Outcome, RepoPath, Step};
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::{oneshot, watch};
@@ -84,6 +84,8 @@ pub struct Playbook<'a> {
     pub inventory: &'a RepoPath,
     /// The step: playbook, tags, hosts, variables, time-out.
     pub step: &'a Step,
+    /// Whether it is to change anything.
+    pub mode: Mode,
     /// The version of ansible-core, for the record.
     pub ansible_core: Option<&'a str>,
 }
@@ -191,6 +193,10 @@ fn arguments(
             return Err(PrepareError::Tag(tag.clone()));
         }
         args.extend(["--tags".into(), playbook.step.tags.join(",").into()]);
+    }
+    match playbook.mode {
+        Mode::Apply => {}
+        Mode::Check => args.extend(["--check".into(), "--diff".into()]),
     }
     if let Some(password) = password {
         args.extend(["--vault-password-file".into(), format!("/dev/fd/{}", Spawn::number_of(password)).into()]);

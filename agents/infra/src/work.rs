@@ -97,8 +97,8 @@ impl Work for Ansible {
             Ok(version) => version,
             Err(reason) => return verdict::not_started(reason, &order.step.limit),
         };
-        let (inventory, step) = (&order.infra.inventory, &order.step);
-        let playbook = Playbook { checkout: &checkout, inventory, step, ansible_core: version.as_deref() };
+        let (inventory, step, mode) = (&order.infra.inventory, &order.step, order.key.mode);
+        let playbook = Playbook { checkout: &checkout, inventory, step, mode, ansible_core: version.as_deref() };
         run_playbook(&config, &playbook, run).await
     }
 }

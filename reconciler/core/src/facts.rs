@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chiffon_schemas::{
-    AgentKind, ApprovalRecord, AttemptState, BootId, EventId, Fence, Host, Name, Oid, Outcome, Plan, PlannerKind,
-    RepoPath, RunId, RunState, Timestamp,
+    AgentKind, ApprovalRecord, AttemptState, BootId, Established, EventId, Fence, Host, Name, Oid, Outcome, Plan,
+    PlannerKind, RepoPath, RunId, RunState, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -381,6 +381,11 @@ impl Run {
     /// The attempts of a step, oldest first.
     pub fn attempts_of<'a>(&'a self, step: &'a Name) -> impl DoubleEndedIterator<Item = &'a Attempt> {
         self.attempts.iter().filter(move |attempt| &attempt.step == step)
+    }
+
+    /// Whether nobody approved it: policy let it begin.
+    pub fn by_policy(&self) -> bool {
+        self.approval.established == Established::Policy
     }
 
     /// Whether any attempt was ever granted.

@@ -18,9 +18,9 @@ pub use approval::{ApprovalPolicy, ApprovalRule, Expected, Merge, NotApproved, a
 pub use command::{Command, CommandAnswer, CommentRef, Person, Resolution, answers_to};
 pub use comment::{CommentCommand, NoCommand, commands};
 pub use decide::{
-    Action, Decision, Freshness, after_resolving, decide, last_was_edited_by_person, not_as_planned, retry_refused,
-    step_succeeded,
+    Action, Decision, Freshness, after_resolving, decide, ground_of, last_was_edited_by_person, not_as_planned,
+    retry_refused, step_succeeded,
 };
-pub use gate::{Approval, Verdict, gate, refused_name, refused_value, touched_hosts, touches};
+pub use gate::{Approval, Verdict, gate, is_exempt, refused_name, refused_value, touched_hosts, touches};
 pub use policy::Policy;
 pub use state::{PlanningReason, State, Waiting, ansible_core, online_agent, open_offer, state, waiting};

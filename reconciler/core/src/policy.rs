@@ -19,6 +19,8 @@ pub struct Policy {
     pub offer_days: u32,
     /// Seconds of an agent's silence after which its granted attempts are lost.
     pub agent_silence_secs: u32,
+    /// Plans in mode `check` begin without an approval, where nothing in them escapes check mode.
+    pub exempt_check_runs: bool,
     /// Whose merges approve what, on a forge.
     pub approval: crate::ApprovalPolicy,
 }
@@ -33,6 +35,7 @@ impl Default for Policy {
             // DESIGN: snapshot time + 14 days.
             offer_days: 14,
             agent_silence_secs: 90,
+            exempt_check_runs: false,
             approval: crate::ApprovalPolicy::default(),
         }
     }

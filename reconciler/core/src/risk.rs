@@ -13,6 +13,9 @@ struct Rule {
     applies: fn(&Task) -> bool,
 }
 
+/// The rules for what may run for real in a check run as well: tasks that say so, and those that nobody could read.
+pub const RUNS_IN_CHECKS: [&str; 2] = ["escapes-check-mode", "unknown-include"];
+
 /// The rules over single tasks, most dangerous first. Names are stable: people filter by them.
 const TASK_RULES: &[Rule] = &[
     Rule { name: "destroys-data", level: RiskLevel::High, applies: destroys_data },

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use chiffon_schemas::{Evidence, Host, Json, Oid, Plan, PlannerKind, Request, RiskLevel, Undo};
+use chiffon_schemas::{Evidence, Host, Json, Mode, Oid, Plan, PlannerKind, Request, RiskLevel, Step, Undo};
 
 /// The longest body in bytes (DESIGN section 8); the folded details are cut to fit, and what stands before them only
 /// where that alone is longer.
@@ -14,15 +14,29 @@ const MAX_BYTES: usize = 20 * 1024;
 /// What may stand before the folded details at most, so that these have a place.
 const MAX_HEAD_BYTES: usize = MAX_BYTES - 600;
 
-/// Lines of a request that are quoted, and characters of each: the verdict is to be on the first screen.
-const MAX_QUOTED: usize = 8;
+/// Lines of the first screen, blank ones aside: all that is not folded. One of the 25 that it may have is left for why a
+/// pull request is not to be merged now.
+const SCREEN: usize = 24;
+
+/// Lines of a request that are quoted, and characters of each: the rest of the screen is for what comes of it.
+const MAX_QUOTED: usize = 4;
 const MAX_QUOTED_CHARS: usize = 300;
+
+/// Variables of which it is said where their values were found.
+const MAX_FOUND: usize = 2;
+
+/// Assumptions for which there is room in any case.
+const MIN_ASSUMED: usize = 2;
 
 /// Entries of a list that are shown.
 const MAX_ENTRIES: usize = 40;
 
 /// Backticks in a row that are shown: the fence around them is one longer.
 const MAX_RUN: usize = 12;
+
+/// What a plan in mode `check` is (N4).
+const CHECK: &str = "**Check run**: `ansible-playbook --check --diff` is executed on these hosts, and is to change nothing. \
+    Lookups run for real, and so do tasks that say `check_mode: false` (rule escapes-check-mode).\n\n";
 
 /// What stands where something was cut.
 const CUT: &str = "\n… cut here; the plan's file has everything\n";
@@ -32,8 +46,25 @@ const JOINER: char = '\u{2060}';
 
 /// Renders a plan. Same arguments, same bytes.
 pub fn render_markdown(plan: &Plan, evidence: Option<&Evidence>, request: &Request, plan_oid: &Oid) -> String {
-    let spec = &plan.spec;
-    let meta = &plan.metadata;
+    let mut out = head(plan, evidence, request, plan_oid);
+    let rest = below_the_table(plan, evidence);
+    let last = footer(plan, plan_oid);
+    let assumptions = &plan.spec.assumptions;
+    let mut room = SCREEN.saturating_sub(lines(&out) + lines(&rest) + lines(&last));
+    let hosts = table(plan, evidence, room.saturating_sub(lines_of_list(assumptions.len().min(MIN_ASSUMED + 1))));
+    room = room.saturating_sub(lines(&hosts));
+    out.push_str(&hosts);
+    out.push_str(&rest);
+    let all_shown = assumed(assumptions, room, &mut out);
+    shorten(&mut out, MAX_HEAD_BYTES - last.len());
+    out.push_str(&last);
+    details(plan, if all_shown { &[] } else { assumptions }, &mut out);
+    out
+}
+
+/// Who asked for what, what it does, and how dangerous it is.
+fn head(plan: &Plan, evidence: Option<&Evidence>, request: &Request, plan_oid: &Oid) -> String {
+    let (spec, meta) = (&plan.spec, &plan.metadata);
     let mut out = format!(
         "<!-- chiffon:v1 request={} plan={} infra={} expires={} -->\n",
         meta.request.oid, plan_oid, spec.infra.commit, meta.expires
@@ -43,33 +74,62 @@ pub fn render_markdown(plan: &Plan, evidence: Option<&Evidence>, request: &Reque
     out.push_str(&format!("**{}**\n\n", inert(&spec.summary, 400)));
     out.push_str(&verdict(plan, evidence));
     out.push_str("\n\n");
+    if spec.mode == Mode::Check {
+        out.push_str(CHECK);
+    }
     destructive(plan, &mut out);
-    table(plan, evidence, &mut out);
+    out
+}
+
+/// What cannot be foreseen, secrets, found values, and the way back.
+fn below_the_table(plan: &Plan, evidence: Option<&Evidence>) -> String {
+    let mut out = String::new();
     unforeseen(evidence, &mut out);
-    if !spec.touches.secrets.is_empty() {
-        let names = listed(spec.touches.secrets.iter().map(|name| inert(name, 120)));
+    let secrets = &plan.spec.touches.secrets;
+    if !secrets.is_empty() {
+        let names = listed(secrets.iter().map(|name| inert(name, 120)));
         out.push_str(&format!("**Secrets used**: {names} (values stay on the agent)\n\n"));
     }
     found(plan, &mut out);
-    out.push_str(&format!("**Undo**: {}\n\n", undo(&spec.undo)));
-    if !spec.assumptions.is_empty() {
-        out.push_str("**Assumed**:\n\n");
-        for note in spec.assumptions.iter().take(MAX_ENTRIES) {
-            out.push_str(&format!("- {}\n", inert(note, 400)));
-        }
-        more(spec.assumptions.len(), &mut out);
-    }
-    let until = meta.expires.to_string();
-    let last = format!(
+    out.push_str(&format!("**Undo**: {}\n\n", undo(&plan.spec.undo)));
+    out
+}
+
+fn footer(plan: &Plan, plan_oid: &Oid) -> String {
+    let until = plan.metadata.expires.to_string();
+    format!(
         "Merging runs exactly plan `{}`, until {}. Closing rejects it. To change it, edit the request, or the steps of the \
          plan on its branch; on a forge, comment `/chiffon replan <change in words>`.\n",
         plan_oid.short(),
         until.split('T').next().unwrap_or(&until)
-    );
-    shorten(&mut out, MAX_HEAD_BYTES - last.len());
-    out.push_str(&last);
-    details(plan, &mut out);
-    out
+    )
+}
+
+fn lines(text: &str) -> usize {
+    text.lines().filter(|line| !line.is_empty()).count()
+}
+
+/// The lines of a list beneath a heading.
+fn lines_of_list(entries: usize) -> usize {
+    if entries == 0 { 0 } else { entries + 1 }
+}
+
+/// What the planner took for granted, in so many lines at most; whether that was all of it.
+fn assumed(notes: &[String], room: usize, out: &mut String) -> bool {
+    if notes.is_empty() {
+        return true;
+    }
+    let fits = notes.len() < room;
+    let shown = if fits { notes.len() } else { room.saturating_sub(2).max(1) };
+    out.push_str("**Assumed**:\n\n");
+    for note in notes.iter().take(shown) {
+        out.push_str(&format!("- {}\n", inert(note, 400)));
+    }
+    if let Some(more) = notes.len().checked_sub(shown).filter(|more| *more > 0) {
+        out.push_str(&format!("- and {more} more, below\n"));
+    }
+    out.push('\n');
+    fits
 }
 
 /// The request's words, as far as they leave room for the verdict.
@@ -90,14 +150,6 @@ fn listed(entries: impl ExactSizeIterator<Item = String>) -> String {
     let shown: Vec<String> = entries.take(MAX_ENTRIES).collect();
     let more = if more == 0 { String::new() } else { format!(", and {more} more") };
     format!("{}{more}", shown.join(", "))
-}
-
-/// Ends a list, with a word on what of it is not shown.
-fn more(entries: usize, out: &mut String) {
-    match entries.saturating_sub(MAX_ENTRIES) {
-        0 => out.push('\n'),
-        more => out.push_str(&format!("- and {more} more: the plan's file has all of them\n\n")),
-    }
 }
 
 /// Cuts a text at the end of a line where it is longer than that.
@@ -163,17 +215,18 @@ fn destructive(plan: &Plan, out: &mut String) {
         .filter(|rule| matches!(rule.as_str(), "destroys-data" | "deletes-files" | "changes-disks"))
         .collect();
     let rules: Vec<String> = rules.into_iter().map(|rule| inert(rule, 60)).collect();
-    out.push_str(&format!("**Destructive** ({}). Steps, in order:\n\n", rules.join(", ")));
-    for step in plan.spec.steps.iter().take(MAX_ENTRIES) {
-        out.push_str(&format!("- {}: {}\n", step.id, inert(step.playbook.as_str(), 200)));
-    }
-    more(plan.spec.steps.len(), out);
+    let step = |step: &Step| format!("{} ({})", step.id, inert(step.playbook.as_str(), 200));
+    let steps = listed(plan.spec.steps.iter().map(step));
+    out.push_str(&format!("**Destructive** ({}): {steps}\n\n", rules.join(", ")));
 }
 
-fn table(plan: &Plan, evidence: Option<&Evidence>, out: &mut String) {
-    out.push_str("| host | tasks | foreseen | steps | opens |\n|---|---|---|---|---|\n");
+/// A row for each host, in so many lines at most; the details name the others.
+fn table(plan: &Plan, evidence: Option<&Evidence>, room: usize) -> String {
+    let mut out = "| host | tasks | foreseen | steps | opens |\n|---|---|---|---|---|\n".to_owned();
     let hosts = &plan.spec.touches.hosts;
-    for host in hosts.iter().take(MAX_ENTRIES) {
+    let rows = room.saturating_sub(2).max(2);
+    let shown = if hosts.len() <= rows { hosts.len() } else { rows - 1 };
+    for host in hosts.iter().take(shown) {
         let known = evidence.and_then(|evidence| evidence.spec.hosts.get(host));
         let (tasks, foreseen) = match known {
             Some(known) => (format!("up to {}", known.tasks), known.foreseen.to_string()),
@@ -189,10 +242,11 @@ fn table(plan: &Plan, evidence: Option<&Evidence>, out: &mut String) {
             inert(&opens, 200)
         ));
     }
-    if let Some(more) = hosts.len().checked_sub(MAX_ENTRIES).filter(|more| *more > 0) {
+    if let Some(more) = hosts.len().checked_sub(shown).filter(|more| *more > 0) {
         out.push_str(&format!("| … and {more} more | | | | the plan's file names all of them |\n"));
     }
     out.push('\n');
+    out
 }
 
 fn ports_of(ports: &[String], host: &Host) -> String {
@@ -213,19 +267,24 @@ fn unforeseen(evidence: Option<&Evidence>, out: &mut String) {
 }
 
 fn found(plan: &Plan, out: &mut String) {
-    for step in &plan.spec.steps {
-        for (name, places) in &step.found {
-            let value = step.vars.get(name).and_then(Json::as_array);
-            let names = value.map(|items| {
-                let name_of = |item: &Json| {
-                    item.get("name").or_else(|| item.get("title")).and_then(Json::as_str).map(|n| inert(n, 60))
-                };
-                listed(items.iter().filter_map(name_of).collect::<Vec<_>>().into_iter())
-            });
-            let places = listed(places.iter().map(|place| inert(place, 200)));
-            let names = names.filter(|names| !names.is_empty()).unwrap_or_else(|| "values".to_owned());
-            out.push_str(&format!("**Found for {}**: {names} ({})\n\n", inert(name, 120), places));
-        }
+    let all: Vec<_> =
+        plan.spec.steps.iter().flat_map(|step| step.found.iter().map(move |found| (step, found))).collect();
+    let shown = if all.len() <= MAX_FOUND { all.len() } else { MAX_FOUND - 1 };
+    for (step, (name, places)) in all.iter().take(shown) {
+        let value = step.vars.get(*name).and_then(Json::as_array);
+        let names = value.map(|items| {
+            let name_of = |item: &Json| {
+                item.get("name").or_else(|| item.get("title")).and_then(Json::as_str).map(|n| inert(n, 60))
+            };
+            listed(items.iter().filter_map(name_of).collect::<Vec<_>>().into_iter())
+        });
+        let places = listed(places.iter().map(|place| inert(place, 200)));
+        let names = names.filter(|names| !names.is_empty()).unwrap_or_else(|| "values".to_owned());
+        out.push_str(&format!("**Found for {}**: {names} ({})\n\n", inert(name, 120), places));
+    }
+    let more: Vec<String> = all.iter().skip(shown).map(|(_, (name, _))| inert(name, 120)).collect();
+    if !more.is_empty() {
+        out.push_str(&format!("**Found as well**: values for {}\n\n", listed(more.into_iter())));
     }
 }
 
@@ -247,7 +306,7 @@ fn undo(undo: &Undo) -> String {
     }
 }
 
-fn details(plan: &Plan, out: &mut String) {
+fn details(plan: &Plan, assumptions: &[String], out: &mut String) {
     const END: &str = "</details>\n";
     let mut body = String::new();
     for step in &plan.spec.steps {
@@ -261,6 +320,10 @@ fn details(plan: &Plan, out: &mut String) {
         for (name, value) in &step.vars {
             body.push_str(&format!("  {name}: {value}\n"));
         }
+    }
+    if !assumptions.is_empty() {
+        body.push_str("assumed:\n");
+        body.extend(assumptions.iter().map(|note| format!("  {}\n", note.replace('\n', " "))));
     }
     body.push_str("depends on:\n");
     let reads: BTreeMap<String, String> =

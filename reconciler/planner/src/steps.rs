@@ -117,11 +117,14 @@ fn finish(
     let mut seen = BTreeSet::new();
     assumptions.retain(|note| seen.insert(note.clone()));
     let spec = PlanSpec {
-        summary,
+        summary: match input.request.spec.mode {
+            Mode::Apply => summary,
+            Mode::Check => format!("Check: {summary}").chars().take(SUMMARY_CHARS).collect(),
+        },
         planner,
         infra: input.catalogue.infra.clone(),
         tools: input.tools.clone(),
-        mode: Mode::Apply,
+        mode: input.request.spec.mode,
         reads: reads(input, pairs),
         risk: risk::assess(pairs, input.catalogue),
         touches: touches(input, pairs),
@@ -222,6 +225,9 @@ fn undo(input: &Input<'_>, pairs: &[(&Entry, &Step)]) -> Undo {
     let services: BTreeSet<&String> = pairs.iter().filter_map(|(entry, _)| entry.services.first()).collect();
     let hosts: BTreeSet<&Host> = pairs.iter().flat_map(|(_, step)| &step.limit).collect();
     let none = |reason: String| Undo::None { reason };
+    if input.request.spec.mode == Mode::Check {
+        return none("a check run leaves nothing to undo".to_owned());
+    }
     if services.len() > 1 {
         return none("several services are changed, and no single playbook takes that back".to_owned());
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use chiffon_core::State;
-use chiffon_schemas::{Host, Json, Name, RepoPath, Request};
+use chiffon_schemas::{Host, Json, Mode, Name, RepoPath, Request};
 use serde_json::json;
 
 use super::person::{self, PersonsChange};
@@ -51,6 +51,7 @@ pub async fn run(args: &cli::Request, desk: &Desk, output: &Output) -> Result<Ex
 
 fn build(args: &cli::Request) -> Result<Request> {
     let mut request = Request::from_text(args.text.trim());
+    request.spec.mode = if args.check { Mode::Check } else { Mode::Apply };
     for target in &args.targets {
         request.spec.targets.push(Host::parse(target.as_str())?);
     }

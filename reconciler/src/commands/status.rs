@@ -192,8 +192,8 @@ fn details(row: &Row, output: &Output) -> String {
         ));
     }
     if let Some(run) = facts.run.as_ref().filter(|run| !run.voided) {
-        let by = run.approval.by.as_deref().unwrap_or("somebody (a fast-forward does not say who)");
-        lines.push(format!("  run {} approved by {} in {}", run.id, printable(by), run.approval.commit.short()));
+        let by = printable(&pages::approved_by(&run.approval));
+        lines.push(format!("  run {} approved by {by} in {}", run.id, run.approval.commit.short()));
         for attempt in &run.attempts {
             let hosts: Vec<&str> = attempt.hosts.iter().map(|host| host.as_str()).collect();
             let secs = attempt

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use chiffon_core::facts::{Offer, OfferState, PullState, Refusal, RefusalReason, RequestFacts, Run, World};
 use chiffon_core::{Action, Approval, Freshness, PlanningReason, Verdict, gate};
 use chiffon_forge::Shown;
+use chiffon_requests::RefName;
 use chiffon_schemas::crash::crash_point;
 use chiffon_schemas::{
     ApprovalRecord, AttemptKey, AttemptState, Established, Host, Name, Oid, Order, RunState, Timestamp, ToAgent,
@@ -166,17 +167,23 @@ impl Driver {
         Ok(true)
     }
 
-    /// Approves: judges once more by the gate, pins the commit, and creates the run.
+    /// Approves: judges once more by the gate, pins the commit, and creates the run. What does not lie on `main` is approved
+    /// only where policy exempts it from that.
     async fn approve(&mut self, facts: &RequestFacts, plan: &Oid) -> Result<bool, Error> {
         let Some(offer) = facts.offers.iter().find(|offer| &offer.plan_oid == plan) else { return Ok(false) };
-        if let Some(reasons) = self.denied(facts, offer)? {
-            tracing::warn!(request = %facts.name, ?reasons, "the gate denies what was merged");
-            self.refuse(facts, plan.clone(), RefusalReason::Denied, Some(reasons.join("; "))).await?;
-            return self.close(facts, plan, OfferState::Refused).await;
+        let merged = facts.plan_on_main.as_ref() == Some(plan);
+        match self.judge(facts, offer, if merged { Approval::Merged } else { Approval::None })? {
+            Verdict::Allow { .. } => {}
+            Verdict::NeedsPerson { .. } => return Ok(false),
+            Verdict::Deny { reasons } => {
+                tracing::warn!(request = %facts.name, ?reasons, "the gate denies what was to be approved");
+                self.refuse(facts, plan.clone(), RefusalReason::Denied, Some(reasons.join("; "))).await?;
+                return self.close(facts, plan, OfferState::Refused).await;
+            }
         }
-        let Some(main) = blocking(|| self.requests.reference(&self.main()))? else { return Ok(false) };
-        let approval = self.approval_of(facts, offer, &main)?;
-        if let Some(why) = self.unsigned(&approval.commit, offer.at)? {
+        let approval = if merged { self.approval_of(facts, offer)? } else { self.approval_by_policy(offer).await? };
+        let Some(approval) = approval else { return Ok(false) };
+        if merged && let Some(why) = self.unsigned(&approval.commit, offer.at)? {
             let why = format!("commit {} is not signed by a listed key: {why}", approval.commit.short());
             self.refuse(facts, plan.clone(), RefusalReason::NotAllowed, Some(why)).await?;
             return self.close(facts, plan, OfferState::Refused).await;
@@ -184,12 +191,11 @@ impl Driver {
         self.pin(plan, &offer.plan.spec.infra.commit)?;
         crash_point("commit-pinned");
         let run = self.new_run(offer, approval);
-        let by = run.approval.by.clone().unwrap_or_else(|| "somebody (git does not say who)".to_owned());
         let event = events::about_run(
             facts,
             &run,
             kind::APPROVED,
-            format!("{}: approved by {by}", facts.name),
+            format!("{}: approved by {}", facts.name, super::pages::approved_by(&run.approval)),
             json!({ "approval": run.approval, "plan_path": offer.path }),
             environment::now(),
         );
@@ -198,8 +204,33 @@ impl Driver {
         Ok(true)
     }
 
+    /// What stands for an approval where policy exempts a plan: an audit commit that holds the offer. On a forge it has to be
+    /// there first, since agents look for it there; nothing until then.
+    async fn approval_by_policy(&mut self, offer: &Offer) -> Result<Option<ApprovalRecord>, Error> {
+        self.drain_audit().await?;
+        let branch = if self.forge.is_some() { RefName::forge_audit() } else { RefName::audit() };
+        let Some(commit) = blocking(|| self.requests.reference(&branch))? else {
+            self.push_audit()?;
+            return Ok(None);
+        };
+        let held = blocking(|| self.requests.blob_at(&commit, &offer.path))?.map(|entry| entry.oid);
+        if held.as_ref() != Some(&offer.plan_oid) {
+            self.push_audit()?;
+            return Ok(None);
+        }
+        Ok(Some(ApprovalRecord {
+            commit,
+            by: None,
+            approved_by: Vec::new(),
+            pull: None,
+            established: Established::Policy,
+            config_digest: self.config.digest.clone(),
+        }))
+    }
+
     /// Who approved an offer, and how that is known: what the forge said, or else git.
-    fn approval_of(&self, facts: &RequestFacts, offer: &Offer, main: &Oid) -> Result<ApprovalRecord, Error> {
+    fn approval_of(&self, facts: &RequestFacts, offer: &Offer) -> Result<Option<ApprovalRecord>, Error> {
+        let Some(main) = blocking(|| self.requests.reference(&self.main()))? else { return Ok(None) };
         let signed = self.config.policy.approval.signers.is_some();
         let record = |commit, by, established| ApprovalRecord {
             commit,
@@ -214,10 +245,10 @@ impl Driver {
         {
             let others = pull.approved_by.iter().filter(|login| by.as_ref() != Some(login)).cloned().collect();
             let merged = record(commit.clone(), by.clone(), Established::Forge);
-            return Ok(ApprovalRecord { approved_by: others, pull: Some(pull.number), ..merged });
+            return Ok(Some(ApprovalRecord { approved_by: others, pull: Some(pull.number), ..merged }));
         }
-        let (commit, by) = blocking(|| self.plain.approval(main, offer))?;
-        Ok(record(commit, by, Established::Claimed))
+        let (commit, by) = blocking(|| self.plain.approval(&main, offer))?;
+        Ok(Some(record(commit, by, Established::Claimed)))
     }
 
     /// Why a commit is not signed as policy asks for; nothing where it is, or policy does not ask (S3).
@@ -256,23 +287,20 @@ impl Driver {
         Ok(main != self.store.cursor(self.repository).await?.main)
     }
 
-    /// Why the gate denies an offer now, against the catalogue of the commit that it pins.
+    /// What the gate says of an offer now, against the catalogue of the commit that it pins.
     ///
     /// # Errors
     /// The catalogue can't be read, which says nothing about the plan: it is judged once it can.
-    fn denied(&mut self, facts: &RequestFacts, offer: &Offer) -> Result<Option<Vec<String>>, Error> {
+    fn judge(&mut self, facts: &RequestFacts, offer: &Offer, approval: Approval) -> Result<Verdict, Error> {
         let commit = &offer.plan.spec.infra.commit;
         let catalogue = self.catalogue_at(commit).map_err(|reason| {
             Error::Infra(format!(
-                "the merged plan of {} is not judged yet: infra commit {}: {reason}",
+                "the plan of {} is not judged yet: infra commit {}: {reason}",
                 facts.name,
                 commit.short()
             ))
         })?;
-        match gate(&offer.plan, &catalogue, &self.config.policy, Approval::Merged) {
-            Verdict::Deny { reasons } => Ok(Some(reasons)),
-            Verdict::Allow { .. } | Verdict::NeedsPerson { .. } => Ok(None),
-        }
+        Ok(gate(&offer.plan, &catalogue, &self.config.policy, approval))
     }
 
     async fn order(

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use chiffon_core::facts::Event;
 use chiffon_requests::{AuditCommit, TipState, Trailer};
 use chiffon_schemas::crash::crash_point;
-use chiffon_schemas::{Name, Oid, RepoPath, Timestamp};
+use chiffon_schemas::{Mode, Name, Oid, Plan, RepoPath, Timestamp};
 use serde_json::json;
 
 use super::{Driver, Error, blocking, pages};
@@ -118,11 +118,14 @@ fn files_of(event: &Event) -> Vec<(RepoPath, Option<Vec<u8>>)> {
         let revision = offer.pointer("/plan/metadata/revision").cloned().unwrap_or_default();
         let open = json!({ "plan": plan, "revision": revision, "expires": expires });
         files.push((at, Some(chiffon_schemas::to_yaml(&open).into_bytes())));
+        files.extend(check_plan(offer));
     }
     if [kind::CLOSED, kind::APPROVED].contains(&event.kind.as_str())
         && let Some(at) = offer_path(detail("plan_path"))
     {
         files.push((at, None));
+        let plan = detail("plan_path").and_then(|path| path.as_str()).and_then(|path| RepoPath::parse(path).ok());
+        files.extend(plan.map(|plan| (plan, None)));
     }
     if let (Some(result), Some(run), Some(number)) =
         (detail("result"), &event.run, detail("number").and_then(|n| n.as_u64()))
@@ -133,6 +136,14 @@ fn files_of(event: &Event) -> Vec<(RepoPath, Option<Vec<u8>>)> {
         files.push((at, Some(text.into_bytes())));
     }
     files
+}
+
+/// A plan in mode `check`, for as long as it is on offer: where policy exempts it, it never lies on `main`, and agents read
+/// it here (DESIGN section 9).
+fn check_plan(offer: &chiffon_schemas::Json) -> Option<(RepoPath, Option<Vec<u8>>)> {
+    let plan: Plan = serde_json::from_value(offer.get("plan")?.clone()).ok()?;
+    let at = RepoPath::parse(offer.get("path")?.as_str()?).ok()?;
+    (plan.spec.mode == Mode::Check).then(|| (at, Some(chiffon_schemas::plan_bytes(&plan))))
 }
 
 /// `offers/…` for the `plans/…` that an event names.

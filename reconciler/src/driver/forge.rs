@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chiffon_core::facts::{ForgeFacts, Pull, PullState, RequestFacts};
+use chiffon_core::facts::{ForgeFacts, OfferState, Pull, PullState, RequestFacts, Run};
 use chiffon_core::{Freshness, State};
 use chiffon_forge::NewPull;
 use chiffon_requests::RefName;
@@ -384,6 +384,11 @@ impl Driver {
     ) -> Result<bool, Error> {
         let (Some(_), Some(pull)) = (&self.forge, &facts.pull) else { return Ok(true) };
         let Some(offer) = facts.offers.iter().find(|offer| offer.plan_oid == pull.plan) else { return Ok(true) };
+        // Of a plan that ran everything is told; what ran since, by policy, has no pull request.
+        let has_run = |run: &Run| offer.state == OfferState::Approved && run.plan_oid != pull.plan;
+        if facts.run.as_ref().is_some_and(has_run) {
+            return Ok(true);
+        }
         let edit = if pull.state == PullState::Open {
             let held_back = view::held_back(facts, offer, state, freshness);
             Some(view::edit(&offer.plan, &self.proposal(facts, offer).await?, held_back.as_deref()))

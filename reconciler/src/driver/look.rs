@@ -131,11 +131,10 @@ impl Driver {
         self.shared().world = None;
     }
 
-    /// How fresh a request's open offer is; one without an offer has nothing to be stale.
+    /// How fresh the plan is whose ground matters; a request without one has nothing to be stale.
     pub(super) fn freshness_of(&mut self, facts: &RequestFacts, world: &World) -> Freshness {
-        chiffon_core::open_offer(facts).map_or(Freshness::Fresh, |offer| {
-            self.freshness(&offer.plan_oid, &offer.plan.spec.reads, world.infra.as_ref())
-        })
+        chiffon_core::ground_of(facts)
+            .map_or(Freshness::Fresh, |(oid, plan)| self.freshness(oid, &plan.spec.reads, world.infra.as_ref()))
     }
 
     /// Whether everything that a plan reads is as it was, at the tip of the infra branch.

@@ -284,6 +284,8 @@ impl Driver {
         self.relay().await?;
         let (parked, parked_due) = self.look_for_parked().await?;
         self.drain_audit().await?;
+        // What has no pull request is told there by its record alone.
+        self.push_audit()?;
         let now = environment::now();
         let sent = std::mem::take(&mut self.sent);
         let look_again = self.looks.values().copied().chain(parked_due).min().map(|at| at.max(now));

@@ -3,7 +3,7 @@
 
 use chiffon_core::facts::{Blocked, Offer, Pull, PullState, RefusalReason, RequestFacts, RequestFile, World};
 use chiffon_core::{State, Waiting};
-use chiffon_schemas::Failure;
+use chiffon_schemas::{ApprovalRecord, Established, Failure, Mode};
 
 /// Why a state is so, in a sentence; empty where the word says it all.
 pub fn why(state: &State, facts: &RequestFacts) -> String {
@@ -22,8 +22,35 @@ pub fn why(state: &State, facts: &RequestFacts) -> String {
         State::Proposed => {
             chiffon_core::open_offer(facts).map_or_else(String::new, |offer| offer.plan.spec.summary.clone())
         }
-        State::Rejected | State::Withdrawn | State::Queued | State::Running | State::Succeeded | State::Cancelled => {
-            String::new()
+        State::Succeeded => of_check(facts),
+        State::Rejected | State::Withdrawn | State::Queued | State::Running | State::Cancelled => String::new(),
+    }
+}
+
+/// What a run changed, in its mode's words.
+pub fn changes(mode: Mode, count: u32) -> String {
+    match mode {
+        Mode::Apply => format!("{count} changed"),
+        Mode::Check => format!("{count} would change"),
+    }
+}
+
+/// What a check run found, once it is over.
+fn of_check(facts: &RequestFacts) -> String {
+    let Some(run) = facts.run.as_ref().filter(|run| run.plan.spec.mode == Mode::Check) else { return String::new() };
+    let outcomes = run.attempts.iter().filter_map(|attempt| attempt.outcome.as_ref());
+    let changed: u32 = outcomes.flat_map(|outcome| outcome.recap.values()).map(|recap| recap.changed).sum();
+    let noun = if changed == 1 { "task" } else { "tasks" };
+    format!("a check: {changed} {noun} would change something")
+}
+
+/// Who approved, or what did, in words.
+pub fn approved_by(approval: &ApprovalRecord) -> String {
+    match (&approval.by, approval.established) {
+        (Some(by), _) => by.clone(),
+        (None, Established::Policy) => "policy: check runs are exempt".to_owned(),
+        (None, Established::Claimed | Established::Forge | Established::Signed) => {
+            "somebody (git does not say who)".to_owned()
         }
     }
 }
@@ -119,17 +146,7 @@ pub fn next(state: &State, facts: &RequestFacts) -> String {
             format!("edit the plan again, or: chiffon plan {name} --again")
         }
         State::Blocked(_) => format!("change {}", facts.path),
-        State::Proposed => match facts.pull.as_ref().filter(|pull| pull.number > 0) {
-            Some(pull) if pull.state == PullState::Open => {
-                format!("merge plan #{} to approve: {}", pull.number, pull.url)
-            }
-            Some(pull) if is_merged_without(pull, facts) => format!(
-                "plan #{} is over and did not approve it: `chiffon plan {} --again` offers a new one",
-                pull.number, facts.name
-            ),
-            Some(_) => "wait: this goes on by itself".to_owned(),
-            None => format!("merge chiffon/plan/{name} to approve, or: chiffon approve {name}"),
-        },
+        State::Proposed => to_approve(facts),
         State::Rejected => format!("change the request, or: chiffon plan {name} --again"),
         State::Withdrawn => "nothing: the request was deleted".to_owned(),
         State::Refused(_) => format!("take plans/…/{name}.yaml off main (git revert)"),
@@ -141,13 +158,32 @@ pub fn next(state: &State, facts: &RequestFacts) -> String {
             "start the agent: chiffon up, or chiffon-agent up on its machine".to_owned()
         }
         State::Running => format!("chiffon log {name} --follow"),
+        State::Succeeded if !of_check(facts).is_empty() => {
+            format!("chiffon log {name}; take `mode: check` out of {} to have it done", facts.path)
+        }
         State::Succeeded => String::new(),
         State::Failed if follow_up(state, facts).is_some() => {
-            format!("merge chiffon/plan/{name} to approve the new plan, or: chiffon retry {name}")
+            format!("{}; or, while the failed plan holds: chiffon retry {name}", to_approve(facts))
         }
         State::Failed => format!("chiffon log {name}, then: chiffon retry {name}"),
         State::Cancelled => format!("chiffon retry {name}, or change the request"),
         State::Lost => format!("look at the host, then: chiffon resolve {name} --succeeded|--failed|--retry"),
+    }
+}
+
+/// How an open offer is approved.
+fn to_approve(facts: &RequestFacts) -> String {
+    let name = &facts.name;
+    match facts.pull.as_ref().filter(|pull| pull.number > 0) {
+        Some(pull) if pull.state == PullState::Open => {
+            format!("merge plan #{} to approve: {}", pull.number, pull.url)
+        }
+        Some(pull) if is_merged_without(pull, facts) => format!(
+            "plan #{} is over and did not approve it: `chiffon plan {name} --again` offers a new one",
+            pull.number
+        ),
+        Some(_) => "wait: this goes on by itself".to_owned(),
+        None => format!("merge chiffon/plan/{name} to approve, or: chiffon approve {name}"),
     }
 }
 
@@ -198,9 +234,10 @@ pub fn status_page(facts: &RequestFacts, world: &World) -> String {
     if let Some(run) = facts.run.as_ref().filter(|run| !run.voided) {
         let words = run.state.map_or("under way", |state| state.as_str());
         line(format!(
-            "- run {}: {words}, approved by {}",
+            "- run {}: {words}, approved by {} ({})",
             run.id,
-            run.approval.by.as_deref().map_or_else(|| format!("commit {}", run.approval.commit.short()), inert)
+            inert(&approved_by(&run.approval)),
+            run.approval.commit.short()
         ));
         for attempt in &run.attempts {
             let hosts: Vec<&str> = attempt.hosts.iter().map(|host| host.as_str()).collect();

@@ -211,7 +211,7 @@ impl Driver {
     async fn with_forecast(&self, mut evidence: Evidence, plan: &Plan) -> Result<Evidence, Error> {
         let mut steps = Vec::new();
         for step in &plan.spec.steps {
-            steps.push(self.store.history(self.repository, &step.playbook, 50).await?);
+            steps.push(self.store.history(self.repository, &step.playbook, plan.spec.mode, 50).await?);
         }
         evidence.spec.forecast = chiffon_planner::forecast(&steps);
         Ok(evidence)

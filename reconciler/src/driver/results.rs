@@ -113,6 +113,7 @@ pub(super) fn result_of(
             request: facts.name.clone(),
             plan: run.plan_oid.clone(),
             run: run.id.clone(),
+            mode: run.plan.spec.mode,
             state,
             approval: run.approval.clone(),
             started,
@@ -157,7 +158,7 @@ pub(super) fn failure_of(run: &Run) -> Option<Failure> {
     Some(failure)
 }
 
-/// `uptime-kuma: succeeded on nas01 in 38 s (9 changed, 5 ok)`.
+/// `uptime-kuma: succeeded on nas01 in 38 s (9 changed, 5 ok)`; of a check, what would have been changed.
 fn summary_of(facts: &RequestFacts, run: &Run, result: &RunResult) -> String {
     let outcomes = || run.attempts.iter().filter_map(|attempt| attempt.outcome.as_ref());
     let millis: u64 = outcomes().map(|outcome| outcome.duration_ms).sum();
@@ -172,7 +173,10 @@ fn summary_of(facts: &RequestFacts, run: &Run, result: &RunResult) -> String {
             let task = failure.task.as_ref().map_or(String::new(), |task| format!(" at {task}"));
             format!("{head}{task}: {}", failure.cause)
         }
-        (None, Some(_)) => format!("{head} in {} s ({changed} changed, {ok} ok)", millis.div_ceil(1000)),
+        (None, Some(_)) => {
+            let changed = super::pages::changes(run.plan.spec.mode, changed);
+            format!("{head} in {} s ({changed}, {ok} ok)", millis.div_ceil(1000))
+        }
         (None, None) => head,
     }
 }

@@ -221,7 +221,7 @@ fn after(facts: &RequestFacts, pull: &Pull, run: Option<&Run>, state: &State) ->
             apply(StatusState::Error, &told("its agent vanished: nobody can know how far it came"))
         }
         (State::Cancelled, Some(_)) => apply(StatusState::Error, "cancelled"),
-        (State::Succeeded, Some(run)) => apply(StatusState::Success, &progress(run)),
+        (State::Succeeded, Some(run)) => apply(StatusState::Success, &told(&progress(run))),
         (State::Running, Some(run)) => apply(StatusState::Pending, &progress(run)),
         (State::Queued, Some(_)) => apply(StatusState::Pending, "queued"),
         (State::Paused(_), Some(_)) => apply(StatusState::Pending, &told("waiting")),
@@ -306,7 +306,8 @@ fn attempts(run: &Run, text: &mut String) {
                 let (ok, changed, failed) = outcome.recap.values().fold((0, 0, 0), |(ok, changed, failed), host| {
                     (ok + host.ok, changed + host.changed, failed + host.failed + host.unreachable)
                 });
-                format!("{ok} ok, {changed} changed, {failed} failed in {} s", outcome.duration_ms.div_ceil(1_000))
+                let changed = pages::changes(run.plan.spec.mode, changed);
+                format!("{ok} ok, {changed}, {failed} failed in {} s", outcome.duration_ms.div_ceil(1_000))
             });
             let hosts = inert(&hosts.join(", "), MAX_TEXT);
             text.push_str(&format!("| {} | {} | {hosts} | {state} | {result} |\n", step.id, attempt.number));

@@ -99,6 +99,9 @@ pub(crate) fn ansible(home: &Home, config: &Config, environment: &Environment) -
         requests_repo: config.requests.clone(),
         main_branch: "main".to_owned(),
         infra_repo: home.infra(),
+        infra_branch: config.spec.infra.branch.clone(),
+        // The owner said so where the policy is.
+        exempt_check_runs: config.policy.exempt_check_runs,
         vault_password_file: config.vault_password_file.clone(),
         ssh_auth_sock: spec.ssh_auth_sock.clone(),
         state_folder: home.state(),

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use chiffon_core::facts::{AgentFacts, Event, LockHolder, RequestFacts};
 use chiffon_schemas::{
-    AttemptKey, AttemptState, Direction, EventId, Fence, Host, Json, Name, Oid, RepoPath, RunId, Timestamp, ToAgent,
+    AttemptKey, AttemptState, Direction, EventId, Fence, Host, Json, Mode, Name, Oid, RepoPath, RunId, Timestamp,
+    ToAgent,
 };
 
 use crate::Change;
@@ -341,7 +342,8 @@ pub trait Store: Send + Sync + 'static {
     async fn ground(&self, repository: RepositoryId) -> Result<Ground, Error>;
 
     /// Requests to be looked at and their change counters, by priority and then by `since`: those with an open offer, a
-    /// run that is not over or a pause, and those of which anything changed since [`Store::settle`] was called.
+    /// run that is not over, a last one that failed, or a pause, and those of which anything changed since
+    /// [`Store::settle`] was called.
     async fn active(&self, repository: RepositoryId) -> Result<Vec<(Name, i64)>, Error>;
 
     /// Marks that the request was looked at after its last change and nothing was left to do; any later change of
@@ -429,11 +431,12 @@ pub trait Store: Send + Sync + 'static {
     /// Past events, newest first.
     async fn events(&self, repository: RepositoryId, filter: &EventFilter) -> Result<Vec<Event>, Error>;
 
-    /// Durations in milliseconds and success of past attempts of a playbook, newest first, at most `limit`.
+    /// Durations in milliseconds and success of past attempts of a playbook in a mode, newest first, at most `limit`.
     async fn history(
         &self,
         repository: RepositoryId,
         playbook: &RepoPath,
+        mode: Mode,
         limit: u32,
     ) -> Result<Vec<(u64, bool)>, Error>;
 

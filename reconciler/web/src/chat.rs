@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use chiffon_core::facts::{Blocked, Question, RequestFacts, World};
 use chiffon_core::{Command, CommandAnswer, Person, State as Stands, answers_to};
-use chiffon_schemas::{Name, Oid, Request, RiskLevel, Scope};
+use chiffon_schemas::{Mode, Name, Oid, Request, RiskLevel, Scope};
 use chiffon_store::{RepositoryId, Store};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,9 @@ pub struct ChatQuestion {
     /// The conversation that it goes on with: as the first answer named it.
     #[serde(default)]
     pub conversation: Option<String>,
+    /// `check` only to see what it would change. It is said with the sentence that a conversation begins with.
+    #[serde(default)]
+    pub mode: Option<Mode>,
 }
 
 /// How it stands.
@@ -152,7 +155,11 @@ pub(crate) async fn chat(
     let Some((store, repository)) = context.store.get() else { return Err(busy("the store is not open yet")) };
     let talk = Talk { context: &context, store, repository: *repository, person };
     match question.conversation {
-        None => talk.begin(message).await.map(Json),
+        None => talk.begin(message, question.mode.unwrap_or_default()).await.map(Json),
+        Some(_) if question.mode.is_some() => {
+            let why = "the mode of a request is said with its first message: change it in its file";
+            Err(refuse(StatusCode::BAD_REQUEST, why))
+        }
         Some(name) => {
             let known = Name::parse(name).ok();
             let name = known.ok_or_else(|| refuse(StatusCode::NOT_FOUND, "there is no such conversation"))?;
@@ -171,8 +178,9 @@ struct Talk<'a> {
 
 impl Talk<'_> {
     /// A new request.
-    async fn begin(&self, message: &str) -> Result<ChatAnswer, Refused> {
-        let request = Request::from_text(message);
+    async fn begin(&self, message: &str, mode: Mode) -> Result<ChatAnswer, Refused> {
+        let mut request = Request::from_text(message);
+        request.spec.mode = mode;
         let bytes = chiffon_schemas::to_yaml(&request);
         if let Err(found) = chiffon_schemas::read_request("message", bytes.as_bytes()) {
             let texts: Vec<String> = found.iter().map(|found| found.message.clone()).collect();

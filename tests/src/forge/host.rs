@@ -45,6 +45,9 @@ pub trait Host: Send + Sync {
     /// Merges a pull request as somebody.
     fn merge(&self, login: &str, number: u64);
 
+    /// Closes a pull request as somebody.
+    fn close(&self, login: &str, number: u64);
+
     /// Reviews a pull request at its head: `APPROVED` or `REQUEST_CHANGES`.
     fn review(&self, login: &str, number: u64, verdict: &str);
 
@@ -158,6 +161,14 @@ impl Host for TestForge {
         let mut forge = self.state();
         forge.follow_branches();
         forge.merge(login, number, None, |_| false).unwrap();
+    }
+
+    fn close(&self, login: &str, number: u64) {
+        let close = |pull: &mut super::Pull| {
+            pull.fate = Fate::Closed;
+            Ok(())
+        };
+        self.state().change(login, number, close).unwrap();
     }
 
     fn review(&self, login: &str, number: u64, verdict: &str) {

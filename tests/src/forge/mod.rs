@@ -177,6 +177,7 @@ async fn described(
         _ => Ok(()),
     };
     let mut forge = shared.forge();
+    forge.unchanged += usize::from(status == 304);
     forge.undescribed.extend([found, told].into_iter().filter_map(Result::err));
     Response::from_parts(head, Body::from(answer))
 }

@@ -223,6 +223,15 @@ impl Host for RealGitea {
         panic!("pull request #{number} can't be merged");
     }
 
+    fn close(&self, login: &str, number: u64) {
+        self.done_as(
+            &self.token(login),
+            "PATCH",
+            &self.below(&format!("pulls/{number}")),
+            &json!({ "state": "closed" }),
+        );
+    }
+
     fn review(&self, login: &str, number: u64, verdict: &str) {
         let body = json!({ "event": verdict, "body": "looked at" });
         self.done_as(&self.token(login), "POST", &self.below(&format!("pulls/{number}/reviews")), &body);

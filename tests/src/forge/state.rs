@@ -191,6 +191,10 @@ pub struct State {
     pub refuses: Option<(&'static str, &'static str)>,
     /// Questions so far: method and path.
     pub asked: Vec<String>,
+    /// How many of them were answered by nothing but that nothing changed.
+    pub unchanged: usize,
+    /// Webhooks go to no address of the local network, as is so on Gitea unless its owner says otherwise.
+    pub shuns_local_network: bool,
     /// Questions and answers that are not as the vendor describes them.
     pub undescribed: Vec<String>,
     /// Seconds since the forge began; each change takes one.
@@ -219,6 +223,8 @@ impl State {
             down: false,
             refuses: None,
             asked: Vec::new(),
+            unchanged: 0,
+            shuns_local_network: false,
             undescribed: Vec::new(),
             now: 1_700_000_000,
             last_id: 0,
@@ -395,6 +401,10 @@ impl State {
     /// Sends a webhook to where it goes, in its own time.
     pub fn call_hook(&self, id: u64, header: &'static str, prefix: &'static str) -> Result<(), No> {
         let (url, secret) = self.hooks.get(&id).ok_or(No::Missing)?.clone();
+        if self.shuns_local_network {
+            // Who asked for it is not told.
+            return Ok(());
+        }
         let body = format!("{{\"repository\": {{\"full_name\": \"{}/{}\"}}}}", self.slug.0, self.slug.1);
         std::thread::spawn(move || {
             let signature = super::hmac_sha256(secret.as_bytes(), body.as_bytes());

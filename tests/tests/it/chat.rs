@@ -43,6 +43,11 @@ fn a_sentence_said_over_http_is_a_request_of_its_person_with_a_plan() {
     assert_eq!(status["state"], "succeeded", "{status}");
     let next = bed.chat(&token, &json!({ "message": "Deploy the journal" })).json();
     assert_eq!(next["conversation"], "deploy-journal-2", "what ran is not asked for twice by mistake");
+    // Only to see what it would change: said with the first message, and with no other.
+    let check = bed.chat(&token, &json!({ "message": "Deploy the gazette", "mode": "check" })).json();
+    assert_eq!(check["plan"]["summary"], "Check: Deploy the gazette on beta", "{check}");
+    let late = bed.chat(&token, &json!({ "message": "x", "mode": "apply", "conversation": "deploy-gazette" }));
+    assert_eq!(late.status, 400, "{late:?}");
     end(up);
 }
 

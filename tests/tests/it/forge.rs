@@ -414,3 +414,20 @@ async fn s11_a_redirect_is_named_and_not_followed(bed: Bed) {
     assert!(trap.accept().is_err(), "nobody came");
     assert_eq!(bed.bot.comments(number, None).await.unwrap(), []);
 }
+
+/// What is asked again and is as it was comes without a body, and GitHub does not count it.
+#[tokio::test]
+async fn an_answer_that_is_as_it_was_is_not_sent_again() {
+    let bed = Bed::new(Server::Test(TestForge::start(Dialect::GitHub)));
+    let number = bed.opened().await;
+    let unchanged = || bed.test().unwrap().state().unchanged;
+    let first = bed.bot.pull(number).await.unwrap();
+    let before = unchanged();
+    for times in 1..=3 {
+        assert_eq!(bed.bot.pull(number).await.unwrap(), first);
+        assert_eq!(unchanged(), before + times);
+    }
+    bed.bot.edit(number, &edit("plan: otherwise", true)).await.unwrap();
+    let edited = bed.bot.pull(number).await.unwrap();
+    assert_eq!(edited.unwrap().title, "plan: otherwise");
+}

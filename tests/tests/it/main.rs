@@ -2,13 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on says where")]
 
+mod approvals;
 mod broker;
 mod chat;
+mod checks;
 mod crash;
 mod deploy;
 mod documents;
 mod forge;
+mod forge_after;
 mod forge_mischief;
+mod forge_setup;
 mod forge_story;
 mod harm;
 mod infra;

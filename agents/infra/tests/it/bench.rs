@@ -48,6 +48,8 @@ impl Bench {
             requests_repo: folder.path().join("requests.git"),
             main_branch: "main".to_owned(),
             infra_repo: folder.path().join("infra.git"),
+            infra_branch: "main".to_owned(),
+            exempt_check_runs: false,
             vault_password_file: None,
             ssh_auth_sock: None,
             state_folder: folder.path().join("state"),
@@ -101,8 +103,13 @@ impl Bench {
         let (config, checkout, step) = (self.config.clone(), self.checkout(), step.clone());
         let inventory = RepoPath::parse(inventory).unwrap();
         let work = tokio::spawn(async move {
-            let playbook =
-                Playbook { checkout: &checkout, inventory: &inventory, step: &step, ansible_core: Some("2.0.0") };
+            let playbook = Playbook {
+                checkout: &checkout,
+                inventory: &inventory,
+                step: &step,
+                mode: Mode::Apply,
+                ansible_core: Some("2.0.0"),
+            };
             run_playbook(&config, &playbook, context).await
         });
         Attempt { marker, cancel, progress, chunks, work, _work_folder: work_folder }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use chiffon_infra::{Ansible, AnsibleConfig, major_minor, probe_version};
 use chiffon_runtime::{LogSink, Marker, ProgressSink, RunContext, Work as _};
@@ -134,6 +135,22 @@ impl World {
         self.order.key.plan = oid(&self.requests(), "HEAD:plans/site.yaml");
     }
 
+    /// Puts a plan on a branch that nobody merged, without its request, and orders what it says.
+    fn offer(&mut self, plan: &Plan, branch: &str) {
+        let requests = self.requests();
+        git(&requests, &["checkout", "-q", "--orphan", branch]);
+        git(&requests, &["rm", "-rqf", "."]);
+        self.approve(plan);
+        git(&requests, &["checkout", "-q", "main"]);
+    }
+
+    /// The world's plan, in mode `check`.
+    fn check_plan(&self) -> Plan {
+        let mut plan = self.plan.clone();
+        plan.spec.mode = Mode::Check;
+        plan
+    }
+
     async fn check(&self) -> Result<(), String> {
         self.agent().check(&self.order).await
     }
@@ -170,8 +187,12 @@ impl World {
 
 fn order(plan: &Plan, approved_by: &Oid) -> Order {
     let step = plan.spec.steps[0].clone();
-    let run = RunId::parse(ulid(7, u128::from(std::process::id()))).unwrap();
-    let key = AttemptKey { run, plan: approved_by.clone(), mode: Mode::Apply, step: step.id.clone(), attempt: 1 };
+    // The processes of a run are found by its id: two tests of one would end each other's.
+    static RUNS: AtomicU64 = AtomicU64::new(0);
+    let number = u128::from(std::process::id()) << 32 | u128::from(RUNS.fetch_add(1, Ordering::Relaxed));
+    let run = RunId::parse(ulid(7, number)).unwrap();
+    let (plan_oid, mode) = (approved_by.clone(), plan.spec.mode);
+    let key = AttemptKey { run, plan: plan_oid, mode, step: step.id.clone(), attempt: 1 };
     let (approved_by, plan_path, infra) = (approved_by.clone(), path("plans/site.yaml"), plan.spec.infra.clone());
     Order { key, approved_by, plan_path, infra, step }
 }
@@ -256,4 +277,65 @@ async fn s1_an_order_that_differs_from_the_merged_plan_is_refused() {
         change(&mut world.order);
         world.refused(words).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn n4_a_merged_check_run_changes_nothing() {
+    let mut world = World::new();
+    world.approve(&world.check_plan());
+    let (outcome, log) = world.run().await;
+    assert_eq!(outcome.verdict, Verdict::Succeeded, "{outcome:#?}\n{log}");
+    assert!(log.contains("the reviewed role"), "{log}");
+    let skipped: u32 = outcome.recap.values().map(|host| host.skipped).sum();
+    assert_eq!(skipped, 2, "the shell task is skipped on both hosts: {log}");
+    assert!(!world.bench.beside("ran").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn n4_a_check_run_that_nobody_merged_is_the_owners_choice_on_the_agent_as_well() {
+    let mut world = World::new();
+    world.offer(&world.check_plan(), "chiffon/audit");
+    world.refused("takes no check runs that nobody merged").await;
+    world.bench.config.exempt_check_runs = true;
+    world.check().await.unwrap();
+    let (outcome, log) = world.run().await;
+    assert_eq!(outcome.verdict, Verdict::Succeeded, "{outcome:#?}\n{log}");
+    assert!(!world.bench.beside("ran").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn n4_no_plan_but_a_check_is_exempt() {
+    let mut world = World::new();
+    world.bench.config.exempt_check_runs = true;
+    let mut plan = world.plan.clone();
+    plan.metadata.revision = 2;
+    world.offer(&plan, "chiffon/audit");
+    world.refused("is neither `main` nor an ancestor of it").await;
+    // Nor does an order pass for a check whose plan is none.
+    world.order.key.mode = Mode::Check;
+    world.refused("the order's mode is not the plan's").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn n4_a_check_run_that_nobody_merged_is_an_offer_of_what_somebody_merged() {
+    let exempting = || {
+        let mut world = World::new();
+        world.bench.config.exempt_check_runs = true;
+        world
+    };
+    let mut world = exempting();
+    world.offer(&world.check_plan(), "chiffon/plan/site");
+    world.refused("is on neither `main` nor chiffon/audit").await;
+
+    let mut world = exempting();
+    world.offer(&world.check_plan(), "chiffon/audit");
+    commit(&world.requests(), &[("requests/site.yaml", "apiVersion: chiffon/v1\nkind: Request\nspec:\n  text: no\n")]);
+    world.refused("is not the request that the plan answers").await;
+
+    let mut world = exempting();
+    git(&world.infra(), &["checkout", "-q", "-b", "unmerged"]);
+    let mut plan = world.check_plan();
+    plan.spec.infra.commit = commit(&world.infra(), &[]);
+    world.offer(&plan, "chiffon/audit");
+    world.refused("is not on the branch `main`").await;
 }

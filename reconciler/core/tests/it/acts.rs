@@ -66,7 +66,7 @@ impl Model {
     }
 
     fn offer(&mut self, name: &Name, by: PlannerKind) -> Did {
-        let (now, infra, steps) = (self.world.now, self.infra, self.shape.steps());
+        let (now, infra, steps, mode) = (self.world.now, self.infra, self.shape.steps(), self.mode);
         let facts = self.request(name);
         let open = facts.offers.iter_mut().find(|offer| offer.is_open());
         match (open, by) {
@@ -80,7 +80,7 @@ impl Model {
         plan.metadata.request.oid = facts.file.oid().unwrap().clone();
         plan.metadata.request.path = facts.path.clone();
         plan.metadata.expires = now.plus_secs(14 * 86_400);
-        plan.spec.planner.kind = by;
+        (plan.spec.planner.kind, plan.spec.mode) = (by, mode);
         plan.spec.assumptions = vec![infra.to_string()];
         facts.offers.push(Offer {
             plan_oid: blob_oid(&plan_bytes(&plan)),
@@ -131,12 +131,13 @@ impl Model {
             return Did::Nothing;
         };
         offer.state = OfferState::Approved;
+        let merged = facts.plan_on_main.as_ref() == Some(plan);
         let approval = ApprovalRecord {
             commit: oid('c'),
             by: None,
             approved_by: Vec::new(),
             pull: None,
-            established: Established::Claimed,
+            established: if merged { Established::Claimed } else { Established::Policy },
             config_digest: String::new(),
         };
         facts.run = Some(Run {

@@ -2,7 +2,7 @@
 
 use chiffon_core::facts::{OfferState, Pause, PlanBranch, RequestFile, Run};
 use chiffon_core::retry_refused;
-use chiffon_schemas::{AttemptState, BootId, Host, Name, Oid, Outcome, RunState, Verdict};
+use chiffon_schemas::{AttemptState, BootId, Host, Mode, Name, Oid, Outcome, RunState, Verdict};
 
 use crate::model::{Did, Model, Planner, Shape};
 
@@ -59,6 +59,10 @@ pub const EVENTS: &[&str] = &[
     "plans-shared",
     "plans-apart",
     "plans-queued",
+    "asks-for-checks",
+    "asks-for-more",
+    "exempts-checks",
+    "exempts-nothing",
 ];
 
 impl Model {
@@ -96,6 +100,10 @@ impl Model {
             "plans-shared" => self.shape = Shape::Shared,
             "plans-apart" => self.shape = Shape::Apart,
             "plans-queued" => self.shape = Shape::Queued,
+            "asks-for-checks" => self.mode = Mode::Check,
+            "asks-for-more" => self.mode = Mode::Apply,
+            "exempts-checks" => self.world.policy.exempt_check_runs = true,
+            "exempts-nothing" => self.world.policy.exempt_check_runs = false,
             _ if !self.facts.contains_key(name) => return false,
             "push" | "edit" | "delete" | "push-invalid" | "move" => self.request_file(event, name),
             "merge" | "merge-edited" | "merge-foreign" | "merge-closed" | "merge-used" | "revert" => {

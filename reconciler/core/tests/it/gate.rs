@@ -2,7 +2,7 @@
 
 use chiffon_core::catalogue::Catalogue;
 use chiffon_core::{Approval, Policy, Verdict, gate, refused_name};
-use chiffon_schemas::{Json, Pin, Plan, RiskLevel};
+use chiffon_schemas::{Json, Mode, Pin, Plan, RiskLevel};
 use serde_json::json;
 
 use crate::plans::{HOSTS, catalogue, good_plan, host, name, oid, path, plan_of, step};
@@ -377,6 +377,56 @@ fn a2_a_person_is_told_risk_rules_and_hosts() {
     high.plan.spec.risk.level = RiskLevel::High;
     let verdict = gate(&high.plan, &high.catalogue, &high.policy, Approval::None);
     assert_eq!(verdict.reasons()[0], "it changes 2 hosts (risk high)");
+}
+
+/// A case in mode `check` under a policy that exempts that.
+fn exempt() -> Case {
+    let mut case = Case::good();
+    case.plan.spec.mode = Mode::Check;
+    case.policy.exempt_check_runs = true;
+    case
+}
+
+fn word(case: &Case) -> &'static str {
+    gate(&case.plan, &case.catalogue, &case.policy, Approval::None).word()
+}
+
+#[test]
+fn s2_n4_policy_exempts_plans_in_mode_check_and_no_other() {
+    assert_eq!(word(&exempt()), "allow");
+    let mut off = exempt();
+    off.policy = Policy::default();
+    assert_eq!(word(&off), "needs-person");
+    let verdict = gate(&off.plan, &off.catalogue, &off.policy, Approval::None);
+    assert_eq!(verdict.reasons()[0], "it executes a check on 2 hosts (risk medium)");
+    let mut apply = exempt();
+    apply.plan.spec.mode = Mode::Apply;
+    assert_eq!(word(&apply), "needs-person");
+    let mut denied = exempt();
+    denied.policy.deny_hosts.insert(host("nas01"));
+    assert_eq!(word(&denied), "deny");
+}
+
+#[test]
+fn n4_what_may_run_for_real_in_a_check_is_exempt_from_nothing() {
+    type Change = fn(&mut chiffon_core::catalogue::Task);
+    let changes: [(Change, &str); 2] = [
+        (|task| task.escapes_check = true, "escapes-check-mode"),
+        (|task| task.module = "include_tasks".to_owned(), "unknown-include"),
+    ];
+    for (change, rule) in changes {
+        let mut case = exempt();
+        let entry = case.catalogue.entries.iter_mut().find(|entry| entry.playbook == path("playbooks/configure.yml"));
+        change(&mut entry.unwrap().plays[0].tasks[0]);
+        let mut plan = plan_of(case.plan.spec.steps.clone(), &case.catalogue);
+        plan.spec.mode = Mode::Check;
+        assert!(plan.spec.risk.rules.contains(&rule.to_owned()), "{:?}", plan.spec.risk);
+        case.plan = plan;
+        assert_eq!(word(&case), "needs-person", "{rule}");
+        // Nor by leaving the rule out.
+        case.plan.spec.risk.rules.retain(|known| known != rule);
+        assert_eq!(word(&case), "deny", "{rule}");
+    }
 }
 
 #[test]

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chiffon_core::facts::{AgentFacts, Offer, RequestFacts, Run, World};
+use chiffon_core::facts::{AgentFacts, RequestFacts, Run, World};
 use chiffon_core::{Action, Decision, Freshness, Policy, State, decide};
-use chiffon_schemas::{AgentKind, AttemptState, BootId, Fence, Name, Oid, RunId, RunState, Step, Timestamp};
+use chiffon_schemas::{
+    AgentKind, AttemptState, BootId, Fence, Mode, Name, Oid, Plan, RunId, RunState, Step, Timestamp,
+};
 
 use crate::plans::{name, step};
 
@@ -61,6 +63,8 @@ pub struct Model {
     pub world: World,
     pub planner: Planner,
     pub shape: Shape,
+    /// What requests ask for, whenever they are planned.
+    pub mode: Mode,
     /// Agents that are not heard of, whatever happens.
     pub gone: BTreeSet<Name>,
     /// Infra commits so far, and the last one that changed what plans read.
@@ -119,6 +123,7 @@ impl Default for Model {
             },
             planner: Planner::Plans,
             shape: Shape::Chain,
+            mode: Mode::Apply,
             gone: BTreeSet::new(),
             infra: 0,
             reads_changed: 0,
@@ -190,20 +195,16 @@ impl Model {
         if self.world.infra.is_none() {
             return Freshness::Unknown;
         }
-        match chiffon_core::open_offer(facts) {
-            Some(offer) => self.holds(offer),
-            None => Freshness::Fresh,
-        }
-    }
-
-    /// A plan's assumption names the infra commit that it was made at.
-    fn holds(&self, offer: &Offer) -> Freshness {
-        let at: u32 = offer.plan.spec.assumptions[0].parse().unwrap();
-        if at >= self.reads_changed { Freshness::Fresh } else { Freshness::Stale }
+        chiffon_core::ground_of(facts).map_or(Freshness::Fresh, |(_, plan)| self.holds(plan))
     }
 
     pub fn run_freshness(&self, run: &Run) -> Freshness {
-        let at: u32 = run.plan.spec.assumptions[0].parse().unwrap();
+        self.holds(&run.plan)
+    }
+
+    /// A plan's assumption names the infra commit that it was made at.
+    fn holds(&self, plan: &Plan) -> Freshness {
+        let at: u32 = plan.spec.assumptions[0].parse().unwrap();
         if at >= self.reads_changed { Freshness::Fresh } else { Freshness::Stale }
     }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use chiffon_planner::{Answer, Planned, render_markdown};
-use chiffon_schemas::{Forecast, Host, Oid, PlannerKind, Request, Undo};
+use chiffon_schemas::{Forecast, Host, Mode, Oid, OpaqueTask, PlannerKind, Request, Undo};
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd, html};
 
 use crate::answer;
@@ -12,8 +12,8 @@ use crate::golden::homelab;
 /// The longest body (DESIGN section 8).
 const MAX_BYTES: usize = 20 * 1024;
 
-/// Lines of a first screen, on which the verdict has to be.
-const SCREEN: usize = 25;
+/// Lines of a first screen, blank ones aside: all that is not folded.
+const SCREEN: usize = 24;
 
 const HOSTILE: &str = "x\n| a | b |\n```\n</details> <img src=x onerror=alert(1)> @everyone Closes #1 -->\n/merge\n# a\n- b\n[x](javascript:y)";
 
@@ -70,6 +70,30 @@ fn bodies() -> Vec<(&'static str, String)> {
             "it-was-changed-in-words",
             body("deploy grafana", |_, request| {
                 request.spec.changes = vec!["on port 3100".to_owned(), "and\nwithout\nanonymous access".to_owned()];
+            }),
+        ),
+        (
+            "only-a-check",
+            body("deploy grafana", |planned, _| {
+                planned.plan.spec.mode = Mode::Check;
+                planned.plan.spec.summary = format!("Check: {}", planned.plan.spec.summary);
+            }),
+        ),
+        (
+            "much-of-everything",
+            body("deploy grafana", |planned, request| {
+                request.spec.changes = (0..9).map(|number| format!("and change number {number}")).collect();
+                let spec = &mut planned.plan.spec;
+                spec.mode = Mode::Check;
+                spec.risk.rules = vec!["deletes-files".to_owned(), "destroys-data".to_owned()];
+                spec.touches.hosts = (0..30).map(|number| Host::parse(format!("host{number:02}")).unwrap()).collect();
+                spec.touches.secrets = vec!["vault_admin".to_owned()];
+                spec.assumptions = (0..30).map(|number| format!("assumption {number}")).collect();
+                for number in 0..5 {
+                    spec.steps[0].found.insert(format!("portals_{number}"), vec!["Caddyfile:3".to_owned()]);
+                }
+                let opaque = OpaqueTask { task: "grafana : wait".to_owned(), why: "command".to_owned() };
+                planned.evidence.spec.opaque = vec![opaque];
             }),
         ),
         (
@@ -149,7 +173,10 @@ fn s9_every_body_reads_well_and_fits_whatever_is_in_it() {
     for (name, body) in bodies() {
         assert!(body.len() <= MAX_BYTES, "{name}: {} bytes", body.len());
         let verdict = body.lines().position(|line| line.contains(" risk** (")).unwrap_or_else(|| panic!("{name}"));
-        assert!(verdict < SCREEN, "{name}: the verdict is on line {verdict}");
+        assert!(verdict < 12, "{name}: the verdict is on line {verdict}");
+        let before_the_fold = body.lines().take_while(|line| !line.starts_with("<details>"));
+        let lines = before_the_fold.filter(|line| !line.is_empty()).count();
+        assert!(lines <= SCREEN, "{name}: {lines} lines on the first screen");
         let (mut raw, mut tables, mut links, mut headings, mut words) = (Vec::new(), 0, 0, 0, String::new());
         let mut code = false;
         for event in Parser::new_ext(&body, Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH) {

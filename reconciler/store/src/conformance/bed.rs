@@ -257,7 +257,15 @@ impl<'a> Bed<'a> {
 
     /// A request with a run that goes on.
     pub async fn running(&self, request: &Name, number: u64) -> RunId {
-        let offer = self.offered(request).await;
+        self.running_in(Mode::Apply, request, number).await
+    }
+
+    /// A request with a run in a mode that goes on.
+    pub async fn running_in(&self, mode: Mode, request: &Name, number: u64) -> RunId {
+        self.request(request).await;
+        let mut offer = offer(request, 1);
+        offer.plan.spec.mode = mode;
+        self.apply(recorded(request, &offer)).await;
         let id = run_id(number);
         self.apply(Change::Approved { name: request.clone(), run: Box::new(run(&id, &offer)) }).await;
         id

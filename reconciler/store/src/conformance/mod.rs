@@ -43,6 +43,7 @@ macro_rules! store_conformance {
             r3_every_change_wakes_a_request_at_rest,
             r3_every_step_of_an_attempt_is_a_change_of_its_request,
             what_waits_for_time_is_always_looked_at,
+            a_failure_is_always_looked_at,
             active_requests_come_by_priority_and_age,
             archived_requests_are_listed_only_when_asked_for,
             a_deleted_request_without_a_run_is_archived,

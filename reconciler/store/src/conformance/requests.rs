@@ -9,7 +9,7 @@ use chiffon_schemas::AttemptState::{Claimed, Failed, Granted, Lost, Ordered, Sta
 use chiffon_schemas::{Name, RunState};
 
 use super::bed::{Bed, Fixture, granted, key, kuma, moved, ordered, recorded, seen};
-use super::sample::{at, boot, name, offer, oid, path, plan_oid};
+use super::sample::{at, boot, name, offer, oid, path, plan_oid, run, run_id};
 use crate::{Change, Cursor};
 
 fn valid(number: u32, priority: u8) -> RequestFile {
@@ -207,7 +207,7 @@ pub async fn r3_a_change_between_looking_and_settling_is_not_forgotten(fixture: 
     let bed = Bed::new(fixture).await;
     bed.running(&kuma(), 1).await;
     let run = bed.run().await.id;
-    bed.finish(&run, RunState::Failed).await;
+    bed.finish(&run, RunState::Cancelled).await;
     let seen = bed.version(&kuma()).await;
     bed.apply(Change::ReplanAsked { name: kuma(), after: 1 }).await;
     bed.store.settle(bed.repository, &kuma(), seen).await.expect("settled");
@@ -233,7 +233,7 @@ pub async fn r3_every_change_wakes_a_request_at_rest(fixture: &dyn Fixture) {
         Change::Refused { name: kuma(), refusal: refusal(RefusalReason::Used) },
         Change::ReplanAsked { name: kuma(), after: 1 },
         Change::OfferShown { name: kuma(), plan: plan_oid(1), commit: oid(3) },
-        Change::RunResolved { run: run.clone(), state: RunState::Failed },
+        Change::RunResolved { run: run.clone(), state: RunState::Succeeded },
         Change::PauseSet { name: kuma(), pause: None },
         recorded(&kuma(), &next),
     ];
@@ -290,6 +290,29 @@ pub async fn what_waits_for_time_is_always_looked_at(fixture: &dyn Fixture) {
     bed.apply(recorded(&kuma(), &offer(&kuma(), 2))).await;
     settle(&bed, &kuma()).await;
     assert_eq!(bed.active().await, [kuma()], "an offer expires");
+}
+
+/// What a failed run's plan reads may be mended at any time: it is looked at for as long as it is the last one, and its
+/// request is there.
+pub async fn a_failure_is_always_looked_at(fixture: &dyn Fixture) {
+    let bed = Bed::new(fixture).await;
+    let failed = bed.running(&kuma(), 1).await;
+    bed.finish(&failed, RunState::Failed).await;
+    settle(&bed, &kuma()).await;
+    assert_eq!(bed.active().await, [kuma()], "it failed");
+    bed.file(&kuma(), RequestFile::Absent, 60).await;
+    settle(&bed, &kuma()).await;
+    assert!(bed.active().await.is_empty(), "nobody wants it any more");
+    bed.file(&kuma(), RequestFile::Valid { oid: oid(1), priority: 3 }, 61).await;
+    settle(&bed, &kuma()).await;
+    assert_eq!(bed.active().await, [kuma()], "somebody does");
+    let offer = offer(&kuma(), 2);
+    bed.apply(recorded(&kuma(), &offer)).await;
+    let next = run_id(2);
+    bed.apply(Change::Approved { name: kuma(), run: Box::new(run(&next, &offer)) }).await;
+    bed.finish(&next, RunState::Succeeded).await;
+    settle(&bed, &kuma()).await;
+    assert!(bed.active().await.is_empty(), "the next one did not fail");
 }
 
 /// The urgent first, then the old.

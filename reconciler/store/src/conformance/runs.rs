@@ -1,6 +1,6 @@
 //! Runs: finished once a round, resolved only where lost, reopened only where over.
 
-use chiffon_schemas::{AttemptState, RunId, RunState, Verdict};
+use chiffon_schemas::{AttemptKey, AttemptState, Mode, RunId, RunState, Verdict};
 
 use super::bed::{Bed, Fixture, ended, key, kuma, moved, ordered};
 use super::sample::{at, name, outcome, path, run, run_id};
@@ -161,15 +161,15 @@ pub async fn the_first_grant_is_remembered(fixture: &dyn Fixture) {
     assert_eq!(bed.store.first_grant(&run_id(9)).await.expect("a time"), None);
 }
 
-/// Past durations of a playbook are found by it, newest first, of every run of this repository and no other.
+/// Past durations of a playbook are found by it, newest first, of every run in a mode of this repository and no other.
 pub async fn history_is_found_by_playbook(fixture: &dyn Fixture) {
     let bed = Bed::new(fixture).await;
     let other = Bed::at(fixture.store(), "other").await;
     let mut number = 10;
-    let mut past = async |bed: &Bed<'_>, step, to, duration_ms, secs| {
+    let mut past = async |bed: &Bed<'_>, mode, step, to, duration_ms, secs| {
         number += 1;
         let request = name(&format!("request-{number}"));
-        let key = key(&bed.running(&request, number).await, step, 1);
+        let key = AttemptKey { mode, ..key(&bed.running_in(mode, &request, number).await, step, 1) };
         bed.apply(ordered(&request, &key)).await;
         let fence = bed.walk(&request, &key, AttemptState::Started).await.expect("a fence");
         let Change::Moved { outcome: Some(mut end), .. } = ended(&key, fence, to) else {
@@ -181,19 +181,22 @@ pub async fn history_is_found_by_playbook(fixture: &dyn Fixture) {
         bed.apply_at(change, secs).await;
         bed.over(&key).await;
     };
-    past(&bed, "site", AttemptState::Succeeded, 10, 300).await;
-    past(&bed, "site", AttemptState::Failed, 20, 100).await;
-    past(&bed, "site", AttemptState::Succeeded, 30, 200).await;
-    past(&bed, "dns", AttemptState::Succeeded, 40, 200).await;
-    past(&other, "site", AttemptState::Succeeded, 50, 200).await;
+    past(&bed, Mode::Apply, "site", AttemptState::Succeeded, 10, 300).await;
+    past(&bed, Mode::Apply, "site", AttemptState::Failed, 20, 100).await;
+    past(&bed, Mode::Apply, "site", AttemptState::Succeeded, 30, 200).await;
+    past(&bed, Mode::Apply, "dns", AttemptState::Succeeded, 40, 200).await;
+    past(&bed, Mode::Check, "site", AttemptState::Succeeded, 5, 400).await;
+    past(&other, Mode::Apply, "site", AttemptState::Succeeded, 50, 200).await;
     bed.in_state(AttemptState::Lost).await;
-    let history = async |bed: &Bed<'_>, playbook, limit| {
-        bed.store.history(bed.repository, &path(playbook), limit).await.expect("a history")
+    let found = async |bed: &Bed<'_>, mode, playbook, limit| {
+        bed.store.history(bed.repository, &path(playbook), mode, limit).await.expect("a history")
     };
+    let history = async |bed: &Bed<'_>, playbook, limit| found(bed, Mode::Apply, playbook, limit).await;
     assert_eq!(history(&bed, "playbooks/kuma.yml", 10).await, [(10, true), (30, true), (20, false)]);
     assert_eq!(history(&bed, "playbooks/kuma.yml", 2).await, [(10, true), (30, true)]);
     assert_eq!(history(&bed, "playbooks/dns.yml", 10).await, [(40, true)]);
     assert_eq!(history(&other, "playbooks/kuma.yml", 10).await, [(50, true)]);
+    assert_eq!(found(&bed, Mode::Check, "playbooks/kuma.yml", 10).await, [(5, true)]);
     assert!(history(&bed, "playbooks/kuma", 10).await.is_empty());
     assert!(history(&bed, "playbooks/kuma.yml", 0).await.is_empty());
 }

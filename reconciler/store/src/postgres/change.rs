@@ -139,6 +139,9 @@ pub(super) async fn touch(tx: Tx<'_>, repository: RepositoryId, name: &Name) -> 
                             AND offers.name = requests.name AND offers.state = 'open')
                  OR EXISTS (SELECT 1 FROM runs WHERE runs.repository_id = requests.repository_id
                             AND runs.name = requests.name AND runs.state IS NULL)
+                 OR (file = 'valid'
+                     AND COALESCE((SELECT state FROM runs WHERE runs.repository_id = requests.repository_id
+                                   AND runs.name = requests.name ORDER BY id DESC LIMIT 1), '') = 'failed')
          WHERE repository_id = $1 AND name = $2",
     )
     .bind(repository.0)

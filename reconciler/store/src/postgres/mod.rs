@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chiffon_core::facts::{AgentFacts, Event, LockHolder};
-use chiffon_schemas::{AttemptKey, EventId, Fence, Host, Json, Name, Oid, RepoPath, RunId, Timestamp, ToAgent};
+use chiffon_schemas::{AttemptKey, EventId, Fence, Host, Json, Mode, Name, Oid, RepoPath, RunId, Timestamp, ToAgent};
 use sqlx::postgres::{PgListener, PgPool, PgPoolOptions};
 use sqlx::{Connection, PgConnection, Postgres as Pg, Row, Transaction};
 
@@ -413,9 +413,10 @@ impl Store for Postgres {
         &self,
         repository: RepositoryId,
         playbook: &RepoPath,
+        mode: Mode,
         limit: u32,
     ) -> Result<Vec<(u64, bool)>, Error> {
-        read::history(&mut *self.pool.acquire().await?, repository, playbook, limit).await
+        read::history(&mut *self.pool.acquire().await?, repository, playbook, mode, limit).await
     }
 
     async fn woken(&self) {

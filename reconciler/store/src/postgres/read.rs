@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chiffon_core::facts::{AgentFacts, Event, LockHolder, RequestFacts, Run};
-use chiffon_schemas::{BootId, Host, Name, Oid, Outcome, RepoPath, RunId, Timestamp, Verdict};
+use chiffon_schemas::{BootId, Host, Mode, Name, Oid, Outcome, RepoPath, RunId, Timestamp, Verdict};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Postgres, QueryBuilder, Row};
 
@@ -313,15 +313,18 @@ pub(super) async fn history(
     db: &mut PgConnection,
     repository: RepositoryId,
     playbook: &RepoPath,
+    mode: Mode,
     limit: u32,
 ) -> Result<Vec<(u64, bool)>, Error> {
     let found = sqlx::query(
         "SELECT attempts.outcome::text AS outcome FROM attempts JOIN runs ON runs.id = attempts.run_id
          WHERE runs.repository_id = $1 AND attempts.playbook = $2 AND attempts.outcome IS NOT NULL
-         ORDER BY attempts.since DESC LIMIT $3",
+               AND runs.plan -> 'spec' ->> 'mode' = $3
+         ORDER BY attempts.since DESC LIMIT $4",
     )
     .bind(repository.0)
     .bind(playbook.as_str())
+    .bind(mode.as_str())
     .bind(i64::from(limit))
     .fetch_all(db)
     .await?;

@@ -18,7 +18,7 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use chiffon_core::facts::{AgentFacts, Event, LockHolder};
-use chiffon_schemas::{AttemptKey, EventId, Fence, Host, Json, Name, Oid, RepoPath, RunId, Timestamp, ToAgent};
+use chiffon_schemas::{AttemptKey, EventId, Fence, Host, Json, Mode, Name, Oid, RepoPath, RunId, Timestamp, ToAgent};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection as _, Row, SqliteConnection};
 
@@ -339,9 +339,10 @@ impl Store for Sqlite {
         &self,
         repository: RepositoryId,
         playbook: &RepoPath,
+        mode: Mode,
         limit: u32,
     ) -> Result<Vec<(u64, bool)>, Error> {
-        read::history(&mut *self.reader.acquire().await?, repository, playbook, limit).await
+        read::history(&mut *self.reader.acquire().await?, repository, playbook, mode, limit).await
     }
 
     async fn woken(&self) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chiffon_core::facts::{AgentFacts, Attempt, Event, LockHolder, RequestFacts, Run};
-use chiffon_schemas::{AgentKind, BootId, Host, Name, Oid, Outcome, RepoPath, RunId, Verdict};
+use chiffon_schemas::{AgentKind, BootId, Host, Mode, Name, Oid, Outcome, RepoPath, RunId, Verdict};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 
@@ -200,15 +200,18 @@ pub(super) async fn history(
     db: &mut SqliteConnection,
     repository: RepositoryId,
     playbook: &RepoPath,
+    mode: Mode,
     limit: u32,
 ) -> Result<Vec<(u64, bool)>, Error> {
     let found = sqlx::query(
         "SELECT attempts.outcome FROM attempts JOIN runs ON runs.id = attempts.run_id
          WHERE runs.repository_id = ? AND attempts.playbook = ? AND attempts.outcome IS NOT NULL
+               AND json_extract(runs.plan, '$.spec.mode') = ?
          ORDER BY attempts.since DESC LIMIT ?",
     )
     .bind(repository.0)
     .bind(playbook.as_str())
+    .bind(mode.as_str())
     .bind(limit)
     .fetch_all(db)
     .await?;

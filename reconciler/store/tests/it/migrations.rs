@@ -146,7 +146,13 @@ pub async fn holds_the_samples(store: &dyn Store) {
     assert_eq!(store.agents().await.unwrap().len(), 1);
     let cursor = store.cursor(bed.repository).await.unwrap();
     assert!(cursor.main.is_some() && cursor.infra.is_some() && cursor.audit.is_some());
-    assert_eq!(store.history(bed.repository, &path_in_repo("playbooks/kuma.yml"), 9).await.unwrap(), [(1234, false)]);
+    assert_eq!(
+        store
+            .history(bed.repository, &path_in_repo("playbooks/kuma.yml"), chiffon_schemas::Mode::Apply, 9)
+            .await
+            .unwrap(),
+        [(1234, false)]
+    );
 
     // And life goes on in it, with later fences.
     let next = key(&lost.id, "site", 1);

@@ -114,6 +114,7 @@ fn chiffon(told: &Told, lab: &Lab, home: &Path) -> Command {
             ca_file: None,
             insecure_tls: false,
         },
+        exempt_check_runs: false,
         traces: None,
         reconciler_key: told.key.clone(),
         requests: mirror("requests"),
