@@ -163,6 +163,23 @@ impl Mode {
     }
 }
 
+/// The rules for what may run for real in a check run as well: tasks that say so, what nobody could read, and code that
+/// Ansible runs while it works out what a task would do.
+const RUNS_IN_CHECKS: [&str; 4] = ["escapes-check-mode", "own-plugins", "unknown-include", "uses-lookups"];
+
+impl Plan {
+    /// Whether an owner may let it begin without anybody's approval: one in mode `check`, of which nothing may run for real,
+    /// and that neither a person wrote on its branch, where nobody has to merge anything, nor takes something back.
+    pub fn may_be_exempt(&self) -> bool {
+        self.spec.mode == Mode::Check && self.spec.planner.kind == PlannerKind::Catalogue && !self.runs_in_check()
+    }
+
+    /// Whether something of it may run for real in a check run as well.
+    pub fn runs_in_check(&self) -> bool {
+        self.spec.risk.rules.iter().any(|rule| RUNS_IN_CHECKS.contains(&rule.as_str()))
+    }
+}
+
 /// What a path of the infra repository must be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]

@@ -4,13 +4,16 @@
 use std::path::PathBuf;
 
 use chiffon_requests::{RefName, Repo};
-use chiffon_schemas::{InvalidId, Mode, Oid, Order, Pin, Plan, RepoPath, blob_oid, read_plan};
+use chiffon_schemas::{InvalidId, Mode, Oid, Order, Pin, Plan, RepoPath, RequestRef, blob_oid, read_plan};
 
 use crate::AnsibleConfig;
 use crate::agree::{Disagreement, agree};
 
 /// The most bytes that a plan takes.
 const MAX_PLAN_BYTES: u64 = 256 * 1024;
+
+/// So many commits of `main` are looked at for a request of which nobody merged the plan.
+const LOOK_BACK: usize = 256;
 
 /// Why an order is refused.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +44,11 @@ pub enum Refused {
     /// Nobody merged the plan, and it is no offer either.
     #[error("commit {0} is on neither `main` nor chiffon/audit")]
     NotOffered(Oid),
+    /// Nobody merged the plan, and it is of a kind that somebody has to.
+    #[error(
+        "plan {0} runs only where somebody merged it: a person wrote it, or some of it may run for real in a check"
+    )]
+    NeedsMerge(Oid),
     /// The infra commit of a plan that nobody merged is not on the infra repository's branch.
     #[error("infra commit {0} is not on the branch `{1}`")]
     NotOnInfraBranch(Oid, String),
@@ -153,16 +161,21 @@ fn approved_plan(config: &AnsibleConfig, order: &Order) -> Result<Plan, Refused>
         path: plan_path.clone(),
         why: mistakes.first().map(|mistake| mistake.message.clone()).unwrap_or_default(),
     })?;
-    // A merge holds the request beside the plan; an offer is of the one that is on `main` now.
-    let at = match ground {
-        Ground::Main => approved_by,
-        Ground::Audit => &main,
-    };
     let request = &plan.metadata.request;
-    if repo.blob_at(at, &request.path).map_err(git)?.is_none_or(|entry| entry.oid != request.oid) {
+    // A merge holds the request beside the plan; an offer is of one that somebody pushed to `main`.
+    let asked_for = match ground {
+        Ground::Main => {
+            repo.blob_at(approved_by, &request.path).map_err(git)?.is_some_and(|found| found.oid == request.oid)
+        }
+        Ground::Audit => was_on(&repo, &main, request).map_err(git)?,
+    };
+    if !asked_for {
         return Err(Refused::Request { path: request.path.clone() });
     }
     if let Ground::Audit = ground {
+        if !plan.may_be_exempt() {
+            return Err(Refused::NeedsMerge(key.plan.clone()));
+        }
         on_infra_branch(config, &plan.spec.infra.commit)?;
     }
     Ok(plan)
@@ -171,6 +184,19 @@ fn approved_plan(config: &AnsibleConfig, order: &Order) -> Result<Plan, Refused>
 /// Whether a commit is the tip of a branch or an ancestor of it; one that is not here is neither.
 fn leads_to(repo: &Repo, commit: &Oid, tip: &Oid) -> Result<bool, chiffon_requests::Error> {
     Ok(commit == tip || (repo.holds(commit) && repo.is_ancestor(commit, tip)?))
+}
+
+/// Whether a branch holds a request, or held it lately: what is edited while it runs changes nothing of that.
+fn was_on(repo: &Repo, tip: &Oid, request: &RequestRef) -> Result<bool, chiffon_requests::Error> {
+    let mut at = Some(tip.clone());
+    for _ in 0..LOOK_BACK {
+        let Some(commit) = at else { return Ok(false) };
+        if repo.blob_at(&commit, &request.path)?.is_some_and(|found| found.oid == request.oid) {
+            return Ok(true);
+        }
+        at = repo.commit_info(&commit)?.parents.into_iter().next();
+    }
+    Ok(false)
 }
 
 /// What nobody merged may pin only what somebody merged in the infra repository.

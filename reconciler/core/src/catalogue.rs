@@ -76,6 +76,10 @@ pub struct Entry {
     pub tags: BTreeSet<String>,
     /// What a plan with this entry depends on.
     pub reads: BTreeMap<RepoPath, Pin>,
+    /// Modules or plugins of the repository's own lie where it finds them.
+    pub own_plugins: bool,
+    /// A default of its variables calls a lookup that does more than to read.
+    pub looks_up: bool,
     /// Ports that its variables and compose files publish: `3001/tcp`, sorted.
     pub ports: Vec<String>,
     /// Names of vaulted variables that it uses, sorted.
@@ -128,6 +132,8 @@ pub struct Task {
     pub becomes: bool,
     /// `check_mode: false`: it runs for real in a check run.
     pub escapes_check: bool,
+    /// A template of it calls a lookup that does more than to read: that runs in a check run as well.
+    pub looks_up: bool,
     /// `no_log: true`.
     pub no_log: bool,
     /// Another host that does it.

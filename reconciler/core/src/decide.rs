@@ -334,7 +334,7 @@ fn closed_as(reason: RefusalReason, request: &RequestFile) -> OfferState {
 /// Closes an open offer that no longer holds, takes a person's edit, and keeps the branch as it should be.
 fn keep_offer(facts: &RequestFacts, world: &World, freshness: Freshness, draft: &mut Draft) {
     let Some(offer) = state::open_offer(facts) else {
-        if facts.plan_branch.is_some() {
+        if facts.plan_branch.is_some() && !awaits_a_plan(facts, world) {
             draft.actions.push(Action::RemoveBranch);
         }
         return;
@@ -357,33 +357,35 @@ fn keep_offer(facts: &RequestFacts, world: &World, freshness: Freshness, draft: 
         draft.actions.push(close(OfferState::Stale));
     } else if world.now > offer.plan.metadata.expires {
         draft.actions.push(close(OfferState::Expired));
-    } else if is_exempt(&offer.plan, &world.policy) {
-        // On ground that can't be looked at nothing begins; the poll looks again.
-        if freshness == Freshness::Fresh {
-            draft.actions.push(Action::Approve { plan: offer.plan_oid.clone() });
-        }
     } else {
         draft.look(offer.plan.metadata.expires.plus_secs(1));
-        keep_branch(facts, offer, world, draft);
+        keep_branch(facts, offer, (world, freshness), draft);
     }
 }
 
-fn keep_branch(facts: &RequestFacts, offer: &Offer, world: &World, draft: &mut Draft) {
-    match (&facts.plan_branch, &offer.branch_commit) {
+/// Whether an open pull request is to show the next plan: without its branch the forge would close it, and what was said
+/// there would be left behind.
+fn awaits_a_plan(facts: &RequestFacts, world: &World) -> bool {
+    let open = facts.pull.as_ref().is_some_and(|pull| pull.number > 0 && pull.state == PullState::Open);
+    world.forge.is_some() && open && matches!(state::state(facts, world), State::Planning(_) | State::Blocked(_))
+}
+
+fn keep_branch(facts: &RequestFacts, offer: &Offer, (world, freshness): (&World, Freshness), draft: &mut Draft) {
+    let plan = offer.plan_oid.clone();
+    let was_shown = offer.branch_commit.is_some();
+    if was_shown && (facts.plan_branch.is_none() || is_closed(facts, offer)) {
+        // Its branch was deleted, or on a forge its pull request closed, which is how a person rejects it.
+        draft.actions.push(Action::Close { plan, state: OfferState::Rejected });
+    } else if is_exempt(&offer.plan, &world.policy) {
+        // On ground that can't be looked at nothing begins; the poll looks again.
+        if freshness == Freshness::Fresh {
+            draft.actions.push(Action::Approve { plan });
+        }
+    } else if !was_shown {
         // Recorded and never shown: the crash came between.
-        (_, None) => draft.actions.push(Action::Show { plan: offer.plan_oid.clone() }),
-        // Its pull request was closed, which is how a person rejects it on a forge.
-        (Some(_), Some(_)) if is_closed(facts, offer) => {
-            draft.actions.push(Action::Close { plan: offer.plan_oid.clone(), state: OfferState::Rejected });
-        }
-        // Shown, and then the branch was deleted: that is how a person closes it.
-        (None, Some(_)) => {
-            draft.actions.push(Action::Close { plan: offer.plan_oid.clone(), state: OfferState::Rejected });
-        }
-        (Some(_), Some(_)) if world.forge.is_some() && !is_proposed(facts, offer) => {
-            draft.actions.push(Action::Propose { plan: offer.plan_oid.clone() });
-        }
-        (Some(_), Some(_)) => {}
+        draft.actions.push(Action::Show { plan });
+    } else if world.forge.is_some() && !is_proposed(facts, offer) {
+        draft.actions.push(Action::Propose { plan });
     }
 }
 

@@ -79,12 +79,10 @@ pub fn gate(plan: &Plan, catalogue: &Catalogue, policy: &Policy, approval: Appro
     }
 }
 
-/// Whether policy lets a plan begin without anybody's approval: one in mode `check`, off unless the owner says so, and
-/// never where a task may run for real all the same. The gate sees to it that no rule is left out of a plan.
+/// Whether policy lets a plan begin without anybody's approval: off unless the owner says so. The gate sees to it that no
+/// rule is left out of a plan.
 pub fn is_exempt(plan: &Plan, policy: &Policy) -> bool {
-    policy.exempt_check_runs
-        && plan.spec.mode == Mode::Check
-        && !plan.spec.risk.rules.iter().any(|rule| risk::RUNS_IN_CHECKS.contains(&rule.as_str()))
+    policy.exempt_check_runs && plan.may_be_exempt()
 }
 
 fn reasons_for_a_person(plan: &Plan) -> Vec<String> {

@@ -13,9 +13,6 @@ struct Rule {
     applies: fn(&Task) -> bool,
 }
 
-/// The rules for what may run for real in a check run as well: tasks that say so, and those that nobody could read.
-pub const RUNS_IN_CHECKS: [&str; 2] = ["escapes-check-mode", "unknown-include"];
-
 /// The rules over single tasks, most dangerous first. Names are stable: people filter by them.
 const TASK_RULES: &[Rule] = &[
     Rule { name: "destroys-data", level: RiskLevel::High, applies: destroys_data },
@@ -35,12 +32,18 @@ const TASK_RULES: &[Rule] = &[
     Rule { name: "changes-packages", level: RiskLevel::Medium, applies: changes_packages },
     Rule { name: "unknown-module", level: RiskLevel::Medium, applies: |task| task.module.contains('.') },
     Rule { name: "escapes-check-mode", level: RiskLevel::Medium, applies: |task| task.escapes_check },
+    Rule { name: "uses-lookups", level: RiskLevel::Low, applies: |task| task.looks_up },
     Rule { name: "becomes-root", level: RiskLevel::Low, applies: |task| task.becomes },
 ];
 
 /// Every rule's name with its level: for documentation and for checking names in policies.
 pub fn rules() -> Vec<(&'static str, RiskLevel)> {
-    let whole = [("opens-port", RiskLevel::Medium), ("many-hosts", RiskLevel::Medium), ("every-host", RiskLevel::High)];
+    let whole = [
+        ("opens-port", RiskLevel::Medium),
+        ("own-plugins", RiskLevel::Low),
+        ("many-hosts", RiskLevel::Medium),
+        ("every-host", RiskLevel::High),
+    ];
     TASK_RULES.iter().map(|rule| (rule.name, rule.level)).chain(whole).collect()
 }
 
@@ -62,6 +65,12 @@ pub fn assess(steps: &[(&Entry, &Step)], catalogue: &Catalogue) -> Risk {
     if steps.iter().any(|(entry, _)| !entry.ports.is_empty()) {
         names.insert("opens-port");
         level = level.max(RiskLevel::Medium);
+    }
+    if steps.iter().any(|(entry, _)| entry.own_plugins) {
+        names.insert("own-plugins");
+    }
+    if steps.iter().any(|(entry, _)| entry.looks_up) {
+        names.insert("uses-lookups");
     }
     let hosts: BTreeSet<_> = steps.iter().flat_map(|(_, step)| &step.limit).collect();
     if hosts.len() > MANY_HOSTS {

@@ -62,6 +62,14 @@ pub fn render_markdown(plan: &Plan, evidence: Option<&Evidence>, request: &Reque
     out
 }
 
+/// The hosts of a plan: those of its steps, which is where people look for them, before those that tasks delegate to.
+fn hosts_of(plan: &Plan) -> Vec<&Host> {
+    let in_steps = |host: &Host| plan.spec.steps.iter().any(|step| step.limit.contains(host));
+    let (mut hosts, others): (Vec<&Host>, Vec<&Host>) = plan.spec.touches.hosts.iter().partition(|host| in_steps(host));
+    hosts.extend(others);
+    hosts
+}
+
 /// Who asked for what, what it does, and how dangerous it is.
 fn head(plan: &Plan, evidence: Option<&Evidence>, request: &Request, plan_oid: &Oid) -> String {
     let (spec, meta) = (&plan.spec, &plan.metadata);
@@ -198,9 +206,15 @@ fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
-/// Whether something may be destroyed by a plan, as its rules say.
+/// Whether something may be destroyed by a plan, as its rules say: by a check only where some of it may run for real.
 pub fn is_destructive(plan: &Plan) -> bool {
-    plan.spec.risk.rules.iter().any(|rule| matches!(rule.as_str(), "destroys-data" | "deletes-files" | "changes-disks"))
+    let may = plan.spec.mode == Mode::Apply || plan.runs_in_check();
+    may && plan
+        .spec
+        .risk
+        .rules
+        .iter()
+        .any(|rule| matches!(rule.as_str(), "destroys-data" | "deletes-files" | "changes-disks"))
 }
 
 fn destructive(plan: &Plan, out: &mut String) {
@@ -223,10 +237,10 @@ fn destructive(plan: &Plan, out: &mut String) {
 /// A row for each host, in so many lines at most; the details name the others.
 fn table(plan: &Plan, evidence: Option<&Evidence>, room: usize) -> String {
     let mut out = "| host | tasks | foreseen | steps | opens |\n|---|---|---|---|---|\n".to_owned();
-    let hosts = &plan.spec.touches.hosts;
+    let hosts = hosts_of(plan);
     let rows = room.saturating_sub(2).max(2);
     let shown = if hosts.len() <= rows { hosts.len() } else { rows - 1 };
-    for host in hosts.iter().take(shown) {
+    for host in hosts.iter().copied().take(shown) {
         let known = evidence.and_then(|evidence| evidence.spec.hosts.get(host));
         let (tasks, foreseen) = match known {
             Some(known) => (format!("up to {}", known.tasks), known.foreseen.to_string()),
@@ -320,6 +334,10 @@ fn details(plan: &Plan, assumptions: &[String], out: &mut String) {
         for (name, value) in &step.vars {
             body.push_str(&format!("  {name}: {value}\n"));
         }
+    }
+    body.push_str("hosts:\n");
+    for host in hosts_of(plan) {
+        body.push_str(&format!("  {host}, opens {}\n", ports_of(&plan.spec.touches.ports, host)));
     }
     if !assumptions.is_empty() {
         body.push_str("assumed:\n");

@@ -45,9 +45,17 @@ pub async fn run(args: &cli::Plan, desk: &Desk, output: &Output) -> Result<Exit>
 
 /// The rendering that lies beside the plan on its branch, or on `main` after the merge.
 fn rendering(desk: &Desk, offer: &chiffon_core::facts::Offer) -> Result<Option<String>> {
-    let Some(commit) = &offer.branch_commit else { return Ok(None) };
+    let Some(commit) = &offer.branch_commit else { return rendered(desk, offer) };
     let path = chiffon_requests::rendering_path(&offer.path);
     let Some(entry) = desk.requests.blob_at(commit, &path)? else { return Ok(None) };
     let bytes = desk.requests.read_blob(&entry.oid, 256 * 1024)?;
     Ok(String::from_utf8(bytes).ok())
+}
+
+/// The rendering of a plan that was never shown on a branch, since policy exempts it from approval.
+fn rendered(desk: &Desk, offer: &chiffon_core::facts::Offer) -> Result<Option<String>> {
+    let request = &offer.plan.metadata.request;
+    let bytes = desk.requests.read_blob(&request.oid, chiffon_schemas::yaml::Limits::REQUEST.max_bytes as u64)?;
+    let read = chiffon_schemas::read_request(request.path.as_str(), &bytes).ok();
+    Ok(read.map(|request| chiffon_planner::render_markdown(&offer.plan, None, &request, &offer.plan_oid)))
 }

@@ -35,7 +35,7 @@ impl Driver {
             Action::AskForge => Ok(self.ask_forge(facts)),
             Action::Close { plan, state } => self.close(facts, &plan, state).await,
             Action::RemoveBranch => self.remove_branch(facts).await,
-            Action::Approve { plan } => self.approve(facts, &plan).await,
+            Action::Approve { plan } => self.approve(facts, world, &plan).await,
             Action::Refuse { blob, reason, why } => self.refuse(facts, blob, reason, why).await,
             Action::Order { step, attempt, hosts, agent } => self.order(facts, &step, attempt, hosts, agent).await,
             Action::Grant { step, attempt } => self.grant(facts, world, &step, attempt).await,
@@ -169,7 +169,7 @@ impl Driver {
 
     /// Approves: judges once more by the gate, pins the commit, and creates the run. What does not lie on `main` is approved
     /// only where policy exempts it from that.
-    async fn approve(&mut self, facts: &RequestFacts, plan: &Oid) -> Result<bool, Error> {
+    async fn approve(&mut self, facts: &RequestFacts, world: &World, plan: &Oid) -> Result<bool, Error> {
         let Some(offer) = facts.offers.iter().find(|offer| &offer.plan_oid == plan) else { return Ok(false) };
         let merged = facts.plan_on_main.as_ref() == Some(plan);
         match self.judge(facts, offer, if merged { Approval::Merged } else { Approval::None })? {
@@ -180,6 +180,9 @@ impl Driver {
                 self.refuse(facts, plan.clone(), RefusalReason::Denied, Some(reasons.join("; "))).await?;
                 return self.close(facts, plan, OfferState::Refused).await;
             }
+        }
+        if !merged && !blocking(|| self.is_on_infra_branch(&offer.plan.spec.infra.commit, world))? {
+            return self.close(facts, plan, OfferState::Stale).await;
         }
         let approval = if merged { self.approval_of(facts, offer)? } else { self.approval_by_policy(offer).await? };
         let Some(approval) = approval else { return Ok(false) };
@@ -208,16 +211,17 @@ impl Driver {
     /// there first, since agents look for it there; nothing until then.
     async fn approval_by_policy(&mut self, offer: &Offer) -> Result<Option<ApprovalRecord>, Error> {
         self.drain_audit().await?;
-        let branch = if self.forge.is_some() { RefName::forge_audit() } else { RefName::audit() };
-        let Some(commit) = blocking(|| self.requests.reference(&branch))? else {
+        let Some(ours) = self.cursor().await?.audit else { return Ok(None) };
+        let commit = match self.forge {
+            None => Some(ours),
+            Some(_) => blocking(|| self.recorded_on_forge(&ours))?,
+        };
+        let holds = |commit: &Oid| self.requests.blob_at(commit, &offer.path).map(|entry| entry.map(|entry| entry.oid));
+        let held = commit.as_ref().map(|commit| blocking(|| holds(commit))).transpose()?.flatten();
+        let Some(commit) = commit.filter(|_| held.as_ref() == Some(&offer.plan_oid)) else {
             self.push_audit()?;
             return Ok(None);
         };
-        let held = blocking(|| self.requests.blob_at(&commit, &offer.path))?.map(|entry| entry.oid);
-        if held.as_ref() != Some(&offer.plan_oid) {
-            self.push_audit()?;
-            return Ok(None);
-        }
         Ok(Some(ApprovalRecord {
             commit,
             by: None,
@@ -226,6 +230,19 @@ impl Driver {
             established: Established::Policy,
             config_digest: self.config.digest.clone(),
         }))
+    }
+
+    /// Whether the infra branch, as it is now, has a commit: what nobody merges may run only what somebody merged there.
+    fn is_on_infra_branch(&self, commit: &Oid, world: &World) -> Result<bool, chiffon_requests::Error> {
+        let (Some(tip), Some(infra)) = (&world.infra, &self.infra) else { return Ok(false) };
+        Ok(commit == tip || infra.is_ancestor(commit, tip)?)
+    }
+
+    /// The audit commit that is on the forge, where it is one of ours.
+    fn recorded_on_forge(&self, ours: &Oid) -> Result<Option<Oid>, chiffon_requests::Error> {
+        let Some(there) = self.requests.reference(&RefName::forge_audit())? else { return Ok(None) };
+        let is_ours = &there == ours || self.requests.is_ancestor(&there, ours)?;
+        Ok(is_ours.then_some(there))
     }
 
     /// Who approved an offer, and how that is known: what the forge said, or else git.

@@ -37,8 +37,13 @@ impl Driver {
     /// Does what a comment asks for, where it was not heard before; whether that is news.
     pub(super) async fn comment_heard(&mut self, name: &Name, comment: Comment) -> Result<bool, Error> {
         let Some(facts) = self.store.facts(self.repository, name).await? else { return Ok(false) };
-        let heard = facts.pull.as_ref().map_or(0, |pull| pull.heard);
-        if facts.pull.as_ref().is_none_or(|pull| pull.number != comment.number) || comment.id <= heard {
+        let Some(pull) = &facts.pull else { return Ok(false) };
+        if pull.number > comment.number {
+            let (number, comment, now) = (comment.number, comment.id, pull.number);
+            self.forge_ask(super::ForgeJob::Elsewhere { name: name.clone(), number, comment, now });
+            return Ok(false);
+        }
+        if pull.number != comment.number || comment.id <= pull.heard {
             return Ok(false);
         }
         let mut answers = Vec::new();

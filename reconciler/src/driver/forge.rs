@@ -56,6 +56,17 @@ pub enum ForgeJob {
         /// How it is to look.
         view: Box<View>,
     },
+    /// Tell who commented on an earlier pull request of a request where it goes on.
+    Elsewhere {
+        /// The request.
+        name: Name,
+        /// The earlier one.
+        number: u64,
+        /// The comment.
+        comment: u64,
+        /// The one that counts now.
+        now: u64,
+    },
     /// Write a file of `main` as a person wants it.
     Write {
         /// The command that asks for it.
@@ -83,6 +94,7 @@ impl ForgeJob {
             Self::Branch { name, .. }
             | Self::Propose { name, .. }
             | Self::Show { name, .. }
+            | Self::Elsewhere { name, .. }
             | Self::Ask { name, .. } => name.to_string(),
         }
     }
@@ -384,9 +396,9 @@ impl Driver {
     ) -> Result<bool, Error> {
         let (Some(_), Some(pull)) = (&self.forge, &facts.pull) else { return Ok(true) };
         let Some(offer) = facts.offers.iter().find(|offer| offer.plan_oid == pull.plan) else { return Ok(true) };
-        // Of a plan that ran everything is told; what ran since, by policy, has no pull request.
+        // Of a plan that ran everything is told; what ran since, by policy, has no pull request. Commands are answered there.
         let has_run = |run: &Run| offer.state == OfferState::Approved && run.plan_oid != pull.plan;
-        if facts.run.as_ref().is_some_and(has_run) {
+        if facts.run.as_ref().is_some_and(has_run) && pull.answers.is_empty() {
             return Ok(true);
         }
         let edit = if pull.state == PullState::Open {
@@ -416,6 +428,13 @@ impl Driver {
         let pull = Pull { shown: Some(view.digest()), ..pull };
         self.apply(Change::PullSeen { name: name.clone(), pull: Box::new(pull) }, &[]).await?;
         Ok(())
+    }
+
+    /// Asks for something there, where there is a forge.
+    pub(super) fn forge_ask(&mut self, job: ForgeJob) {
+        if let Some(forge) = &mut self.forge {
+            forge.ask(job);
+        }
     }
 
     /// Has the forge be asked what became of a request's pull request.

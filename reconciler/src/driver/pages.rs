@@ -1,6 +1,8 @@
 //! What people read: why a request is where it is and what to do next, in words. Used by status pages on the audit
 //! branch, by `chiffon status`, and by every message about a refusal.
 
+use std::collections::BTreeMap;
+
 use chiffon_core::facts::{Blocked, Offer, Pull, PullState, RefusalReason, RequestFacts, RequestFile, World};
 use chiffon_core::{State, Waiting};
 use chiffon_schemas::{ApprovalRecord, Established, Failure, Mode};
@@ -35,11 +37,15 @@ pub fn changes(mode: Mode, count: u32) -> String {
     }
 }
 
-/// What a check run found, once it is over.
+/// What a check run found, once it is over: of each host what its last attempt at each step says.
 fn of_check(facts: &RequestFacts) -> String {
     let Some(run) = facts.run.as_ref().filter(|run| run.plan.spec.mode == Mode::Check) else { return String::new() };
-    let outcomes = run.attempts.iter().filter_map(|attempt| attempt.outcome.as_ref());
-    let changed: u32 = outcomes.flat_map(|outcome| outcome.recap.values()).map(|recap| recap.changed).sum();
+    let mut found = BTreeMap::new();
+    for attempt in &run.attempts {
+        let recap = attempt.outcome.iter().flat_map(|outcome| &outcome.recap);
+        found.extend(recap.map(|(host, recap)| ((&attempt.step, host), recap.changed)));
+    }
+    let changed: u32 = found.values().sum();
     let noun = if changed == 1 { "task" } else { "tasks" };
     format!("a check: {changed} {noun} would change something")
 }
@@ -158,7 +164,7 @@ pub fn next(state: &State, facts: &RequestFacts) -> String {
             "start the agent: chiffon up, or chiffon-agent up on its machine".to_owned()
         }
         State::Running => format!("chiffon log {name} --follow"),
-        State::Succeeded if !of_check(facts).is_empty() => {
+        State::Succeeded if !of_check(facts).is_empty() && facts.file != RequestFile::Absent => {
             format!("chiffon log {name}; take `mode: check` out of {} to have it done", facts.path)
         }
         State::Succeeded => String::new(),
@@ -174,6 +180,9 @@ pub fn next(state: &State, facts: &RequestFacts) -> String {
 /// How an open offer is approved.
 fn to_approve(facts: &RequestFacts) -> String {
     let name = &facts.name;
+    if chiffon_core::open_offer(facts).is_some_and(|offer| offer.branch_commit.is_none()) {
+        return "wait: this goes on by itself".to_owned();
+    }
     match facts.pull.as_ref().filter(|pull| pull.number > 0) {
         Some(pull) if pull.state == PullState::Open => {
             format!("merge plan #{} to approve: {}", pull.number, pull.url)

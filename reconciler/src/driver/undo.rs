@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use chiffon_core::CommandAnswer;
 use chiffon_core::catalogue::Catalogue;
 use chiffon_core::facts::{Blocked, OfferState, RequestFacts, RequestFile, Run, World};
-use chiffon_schemas::{AgentKind, Host, Name, Oid, PlannedBy, PlannerKind, Request, Step, Undo};
+use chiffon_schemas::{AgentKind, Host, Mode, Name, Oid, PlannedBy, PlannerKind, Request, Step, Undo};
 
 use super::{Driver, Error, blocking};
 
@@ -35,6 +35,12 @@ impl Driver {
                 "{name} is lost: look at the host first, then `chiffon resolve {name}`"
             )));
         }
+        if run.plan.spec.mode == Mode::Check {
+            return Ok(CommandAnswer::no(format!(
+                "the last run of {name} was a check, which leaves nothing to undo; what ran before it is not undone by a \
+                 command any more: ask for its removal in a request"
+            )));
+        }
         if let Undo::None { reason } = &run.plan.spec.undo {
             return Ok(CommandAnswer::no(format!("no way to undo it is known: {reason}")));
         }
@@ -46,6 +52,12 @@ impl Driver {
             Ok(read) => read,
             Err(why) => return Ok(CommandAnswer::no(format!("nothing can be planned now: {why}"))),
         };
+        if request.spec.mode == Mode::Check {
+            return Ok(CommandAnswer::no(format!(
+                "{} asks for a check: take `mode: check` out of it first",
+                facts.path
+            )));
+        }
         let undone = run.plan_oid.clone();
         if !self.offer_undo(facts, world, &catalogue, &request, &undone).await? {
             return Ok(CommandAnswer::no(format!("{name}: there is nothing to undo")));

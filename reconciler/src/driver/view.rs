@@ -3,11 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use chiffon_core::facts::{Blocked, Offer, Pull, PullState, RequestFacts, Run};
+use chiffon_core::facts::{Blocked, Offer, OfferState, Pull, PullState, RequestFacts, Run};
 use chiffon_core::{ApprovalPolicy, Freshness, State};
 use chiffon_forge::{Edit, Label, Proposal, Reaction, Status, StatusState};
 use chiffon_planner::{inert, inert_line, is_destructive};
-use chiffon_schemas::{AttemptState, Oid, Plan, RiskLevel};
+use chiffon_schemas::{AttemptState, Oid, Plan, RiskLevel, Undo};
 
 use super::pages;
 
@@ -125,14 +125,19 @@ pub(super) fn view(
     }
     // A squash or a rebase makes another commit of the head, so what comes after is told of the merge.
     if let PullState::Merged { commit: Some(merge), .. } = &pull.state {
-        statuses.extend(after(facts, pull, run, state).into_iter().map(|status| (merge.clone(), status)));
+        // Of a plan that ran, and was not the last one to run, the last word is there already.
+        let told = run.is_none() && offer.state == OfferState::Approved;
+        let after = if told { Vec::new() } else { after(facts, pull, run, state) };
+        statuses.extend(after.into_iter().map(|status| (merge.clone(), status)));
     }
     let reaction = |done| if done { Reaction::ThumbsUp } else { Reaction::Confused };
     View {
         edit,
         labels: labels(offer, state),
         statuses,
-        sticky: (run.is_some() || !pull.answers.is_empty()).then(|| sticky(facts, pull, run, state)),
+        // What follows a failure says so.
+        sticky: (run.is_some() || !pull.answers.is_empty() || *state == State::Failed)
+            .then(|| sticky(facts, pull, run, state)),
         ping: ping(facts, run, state),
         reactions: pull.answers.iter().map(|answer| (answer.comment, reaction(answer.done))).collect(),
     }
@@ -337,7 +342,11 @@ fn ping(facts: &RequestFacts, run: Option<&Run>, state: &State) -> Option<Ping> 
         }
     }
     let what_next = match state {
-        State::Failed => "Comment `/chiffon retry` to do the unfinished hosts again, or `/chiffon undo`.".to_owned(),
+        State::Failed => {
+            let can_undo = run.is_some_and(|run| matches!(run.plan.spec.undo, Undo::Playbook { .. }));
+            let or_undo = if can_undo { ", or `/chiffon undo`" } else { "" };
+            format!("Comment `/chiffon retry` to do the unfinished hosts again{or_undo}.")
+        }
         State::Lost => format!("Look at the host first; then `chiffon resolve {}` says how it ended.", facts.name),
         State::Blocked(_) => format!("Answer in `{}` under `spec.answers`, on `main`.", facts.path),
         _ => "Comment `/chiffon replan` for a new plan.".to_owned(),

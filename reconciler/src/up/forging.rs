@@ -200,7 +200,11 @@ impl Forging {
         let due = match &job {
             ForgeJob::Ask { name, .. } => self.posted.may_ask(name, now, ASK_AGAIN),
             ForgeJob::Show { number, .. } => self.posted.may_show(*number, now, AGAIN),
-            ForgeJob::Audit { .. } | ForgeJob::Branch { .. } | ForgeJob::Propose { .. } | ForgeJob::Write { .. } => now,
+            ForgeJob::Audit { .. }
+            | ForgeJob::Branch { .. }
+            | ForgeJob::Propose { .. }
+            | ForgeJob::Elsewhere { .. }
+            | ForgeJob::Write { .. } => now,
         };
         for useless in self.queue.push(job, due) {
             self.say(ForgeNews::Done(useless));

@@ -4,6 +4,9 @@
 use chiffon_tests::forge::{Dialect, Host as _, Role, TestForge};
 use chiffon_tests::{Background, Bed, Merge};
 
+use crate::forge_after::say;
+use crate::forge_story::{merge_of, number_of};
+
 const EXEMPT: &str = "  policy: {exempt_check_runs: true}\n";
 
 /// A home whose infra repository has `page`, which check mode foresees, and that of which a task runs for real in a check.
@@ -54,7 +57,7 @@ fn n4_a_check_run_is_labelled_as_an_execution_and_waits_for_its_merge() {
     assert_eq!(status["run"]["approval"]["established"], "claimed", "{status}");
     assert!(bed.chiffon(&["log", "page"]).ends(0).out.contains("+new"), "the difference is in the log");
     let undo = bed.chiffon(&["undo", "page"]).ends(1);
-    assert!(undo.out.contains("a check run leaves nothing to undo"), "{undo:?}");
+    assert!(undo.out.contains("was a check, which leaves nothing to undo"), "{undo:?}");
     end(up);
 }
 
@@ -135,8 +138,17 @@ fn n4_a_check_that_policy_exempts_has_no_pull_request_and_is_recorded_on_the_for
         bed.live_on(&forge, &token);
         bed.configure(EXEMPT);
         let mut up = bed.up();
-        push_check(&bed, "page", "Deploy the page");
-        up.wait_for("page: succeeded");
+        // Several at once, each with records of its own that move the audit branch on.
+        for name in ["page", "page-2", "page-3", "page-4", "page-5"] {
+            let yaml = "apiVersion: chiffon/v1\nkind: Request\nspec:\n  text: Deploy the page\n  mode: check\n";
+            bed.write(&format!("requests/{name}.yaml"), yaml);
+        }
+        bed.push("five checks");
+        bed.wait_until("something is recorded", || forge.tip("chiffon/audit").is_some());
+        for name in ["page", "page-2", "page-3", "page-4", "page-5"] {
+            let done = format!("{name}: succeeded on alpha");
+            bed.wait_until("each is done", || bed.history().iter().any(|line| line.starts_with(&done)));
+        }
         assert!(bed.infra.lines("page").is_empty());
         assert_eq!(forge.pulls(), 0);
         bed.wait_until("its result is on the forge", || {
@@ -151,4 +163,31 @@ fn n4_a_check_that_policy_exempts_has_no_pull_request_and_is_recorded_on_the_for
         up.wait_for("page: succeeded");
         end(up);
     }
+}
+
+/// A check that has no pull request of its own leaves the one before it as it was, and who asks there is answered there.
+#[test]
+fn a_pull_request_beneath_a_check_keeps_its_end_and_is_listened_to() {
+    let forge = TestForge::start(Dialect::Gitea);
+    let token = forge.account("chiffon-bot", Role::Write);
+    forge.account("ann", Role::Write);
+    let bed = bed();
+    bed.live_on(&forge, &token);
+    bed.configure(EXEMPT);
+    let mut up = bed.up();
+    bed.push_request("page", "Deploy the page");
+    let number = number_of(&forge, &bed, "page");
+    forge.merge("ann", number);
+    up.wait_for("page: succeeded");
+    let merge = merge_of(&forge, number);
+    bed.wait_until("it is said", || forge.status(&merge, "chiffon/apply") == "success");
+    bed.git(&["pull", "--quiet", "--rebase"]);
+    push_check(&bed, "page", "Deploy the page");
+    bed.wait_until("the check is done", || bed.status("page")["run"]["approval"]["established"] == "policy");
+    bed.wait_until("the check is done", || bed.state("page") == "succeeded");
+    assert_eq!(forge.status(&merge, "chiffon/apply"), "success");
+    let reaction = say(&forge, &bed, number, "ann", "/chiffon undo", "was a check, which leaves nothing to undo");
+    assert_eq!(reaction, "confused");
+    assert_eq!(forge.status(&merge, "chiffon/apply"), "success");
+    end(up);
 }

@@ -16,7 +16,7 @@ fn sticky_of(forge: &TestForge, number: u64) -> String {
 }
 
 /// Somebody comments, and the answer is waited for; the reaction beneath the comment.
-fn say(forge: &TestForge, bed: &Bed, number: u64, who: &str, body: &str, answer: &str) -> String {
+pub(crate) fn say(forge: &TestForge, bed: &Bed, number: u64, who: &str, body: &str, answer: &str) -> String {
     let id = forge.state().comment(who, number, body).unwrap().id;
     bed.wait_until(&format!("{answer} in {body}"), || sticky_of(forge, number).contains(answer));
     let reaction = || {
@@ -161,6 +161,15 @@ fn a_failure_whose_playbook_was_mended_is_followed_up_by_a_pull_request_of_its_o
             bed.status("faulty")["next"].as_str().unwrap().starts_with(&format!("merge plan #{next} to approve"))
         });
         assert_eq!(bed.state("faulty"), "failed", "the failure is not forgotten over it");
+        bed.wait_until("what it follows is said there", || sticky_of(&forge, next).contains("need a mended part"));
+        // Who asks where nothing is heard any more is sent to where something is.
+        let id = forge.state().comment("ann", number, "/chiffon retry").unwrap().id;
+        let pointed = || {
+            let comments = forge.shown(number).comments;
+            comments.iter().filter(|(_, body)| body.contains(&format!("goes on in #{next}"))).count()
+        };
+        bed.wait_until("it is said where it goes on", || pointed() == 1);
+        assert!(forge.reactions(id).iter().any(|(_, content)| content == "confused"));
         forge.merge("ann", next);
         up.wait_for("faulty: succeeded");
         let merge = merge_of(&forge, next);

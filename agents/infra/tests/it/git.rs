@@ -327,10 +327,29 @@ async fn n4_a_check_run_that_nobody_merged_is_an_offer_of_what_somebody_merged()
     world.offer(&world.check_plan(), "chiffon/plan/site");
     world.refused("is on neither `main` nor chiffon/audit").await;
 
+    // A request that nobody pushed to `main`; one that was edited since was.
     let mut world = exempting();
     world.offer(&world.check_plan(), "chiffon/audit");
     commit(&world.requests(), &[("requests/site.yaml", "apiVersion: chiffon/v1\nkind: Request\nspec:\n  text: no\n")]);
+    world.check().await.unwrap();
+    let mut plan = world.check_plan();
+    plan.metadata.request.oid = sevens();
+    world.offer(&plan, "another");
+    git(&world.requests(), &["branch", "-f", "chiffon/audit", "another"]);
     world.refused("is not the request that the plan answers").await;
+
+    type Change = fn(&mut Plan);
+    let changes: [Change; 2] = [
+        |plan| plan.spec.planner.kind = chiffon_schemas::PlannerKind::Person,
+        |plan| plan.spec.risk.rules = vec!["escapes-check-mode".to_owned()],
+    ];
+    for change in changes {
+        let mut world = exempting();
+        let mut plan = world.check_plan();
+        change(&mut plan);
+        world.offer(&plan, "chiffon/audit");
+        world.refused("runs only where somebody merged it").await;
+    }
 
     let mut world = exempting();
     git(&world.infra(), &["checkout", "-q", "-b", "unmerged"]);

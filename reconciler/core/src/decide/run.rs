@@ -4,11 +4,12 @@ use chiffon_schemas::{AttemptState, Host, Name, RunState};
 
 use super::{Action, Draft, Freshness};
 use crate::facts::{Attempt, RefusalReason, RequestFacts, Run, World};
+use crate::gate::is_exempt;
 use crate::state;
 
 /// Brings a run forward: silent agents, cancelling, ordering, granting, finishing.
 pub(super) fn advance_run(facts: &RequestFacts, run: &Run, world: &World, draft: &mut Draft) {
-    if !run.begun() && !still_approved(facts, run) {
+    if !run.begun() && !still_approved(facts, run, world) {
         end_early(run, RunState::Cancelled, draft);
         return;
     }
@@ -37,9 +38,13 @@ pub(super) fn advance_run(facts: &RequestFacts, run: &Run, world: &World, draft:
     go_on(facts, run, world, draft);
 }
 
-/// Whether what approved a run is as it was: its plan on `main`, or the request that policy let begin.
-fn still_approved(facts: &RequestFacts, run: &Run) -> bool {
-    if run.by_policy() { facts.is_of_now(&run.plan) } else { facts.plan_on_main.as_ref() == Some(&run.plan_oid) }
+/// Whether what approved a run is as it was: its plan on `main`, or the policy and the request that let it begin.
+fn still_approved(facts: &RequestFacts, run: &Run, world: &World) -> bool {
+    if !run.by_policy() {
+        return facts.plan_on_main.as_ref() == Some(&run.plan_oid);
+    }
+    // A file that only moved is the same request.
+    is_exempt(&run.plan, &world.policy) && facts.file.oid() == Some(&run.plan.metadata.request.oid)
 }
 
 /// After a failure nothing more begins in this round: what is not granted yet never will be.
@@ -240,6 +245,9 @@ pub fn retry_refused(facts: &RequestFacts, run: &Run, world: &World, freshness: 
 pub fn not_as_planned(facts: &RequestFacts, run: &Run, world: &World, freshness: Freshness) -> Option<&'static str> {
     if !facts.is_of_now(&run.plan) {
         return Some("its request has changed since");
+    }
+    if run.by_policy() && !is_exempt(&run.plan, &world.policy) {
+        return Some("policy does not exempt it any more");
     }
     if world.now > run.plan.metadata.expires {
         return Some("its plan has expired");

@@ -136,3 +136,28 @@ fn closing_a_pull_request_rejects_what_it_showed_and_nothing_else() {
     pull(&mut model).plan = Oid::parse("d".repeat(40)).unwrap();
     assert!(matches!(actions(&model)[..], [Action::Propose { .. }]), "it showed an earlier one");
 }
+
+/// Without its branch the forge would close a pull request, and with it what was said there.
+#[test]
+fn the_branch_of_an_open_pull_request_stays_while_another_plan_is_made() {
+    let mut model = proposed();
+    model.happen("edit", &name(KUMA), 0);
+    model.happen("planner-asks", &name(KUMA), 0);
+    let done = model.settle(&name(KUMA));
+    assert!(matches!(done[..], [Action::Close { .. }, Action::Plan { .. }]), "{done:?}");
+    assert!(matches!(model.state(&name(KUMA)), State::Blocked(_)));
+    model.happen("planner-plans", &name(KUMA), 0);
+    model.happen("edit", &name(KUMA), 0);
+    let done = model.settle(&name(KUMA));
+    assert!(matches!(done[..], [Action::Plan { .. }, Action::Show { .. }, ..]), "{done:?}");
+    model.happen("delete", &name(KUMA), 0);
+    let done = model.settle(&name(KUMA));
+    assert!(matches!(done[..], [Action::Close { .. }, Action::RemoveBranch]), "{done:?}");
+    // A closed one shows nothing any more.
+    let mut model = proposed();
+    pull(&mut model).state = PullState::Closed;
+    pull(&mut model).plan = Oid::parse("d".repeat(40)).unwrap();
+    model.happen("edit", &name(KUMA), 0);
+    let done = model.settle(&name(KUMA));
+    assert!(done.contains(&Action::RemoveBranch), "{done:?}");
+}

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chiffon_core::facts::{Attempt, OfferState, Run};
 use chiffon_core::{Action, State};
-use chiffon_schemas::{AttemptState, Host, Mode, Name, Oid, RunId};
+use chiffon_schemas::{AttemptState, Host, Mode, Name, Oid, PlannerKind, RunId};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 
@@ -100,7 +100,10 @@ impl Seen {
                 let offer = facts.offers.iter().find(|offer| &offer.plan_oid == plan);
                 let offer = offer.ok_or_else(|| TestCaseError::fail("approved without an offer"))?;
                 let merged = facts.plan_on_main.as_ref() == Some(plan);
-                let exempt = offer.plan.spec.mode == Mode::Check && model.world.policy.exempt_check_runs;
+                let spec = &offer.plan.spec;
+                let exempt = model.world.policy.exempt_check_runs
+                    && spec.mode == Mode::Check
+                    && spec.planner.kind == PlannerKind::Catalogue;
                 prop_assert!(merged || exempt, "approved without being on main");
                 prop_assert!(offer.is_open() && model.world.now <= offer.plan.metadata.expires);
                 prop_assert!(facts.is_of_now(&offer.plan), "the request changed since");

@@ -5,6 +5,7 @@
 
 mod ini;
 mod inventory;
+mod lookups;
 mod modules;
 mod pattern;
 mod playbook;

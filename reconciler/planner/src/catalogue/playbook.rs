@@ -8,7 +8,7 @@ use chiffon_schemas::{Pin, RepoPath};
 
 use super::tasks::{Inherited, MAX_DEPTH};
 use super::yaml::Yaml;
-use super::{Reader, pattern, variables};
+use super::{Reader, lookups, pattern, variables};
 use crate::files::{self, Files};
 use crate::words;
 
@@ -17,6 +17,8 @@ pub(crate) struct Draft {
     pub(crate) playbook: RepoPath,
     pub(crate) reads: BTreeMap<RepoPath, Pin>,
     pub(crate) unreadable: Option<String>,
+    /// Modules or plugins of the repository's own lie where it finds them.
+    pub(crate) own_plugins: bool,
     pub(crate) variables: BTreeMap<String, Variable>,
     /// Variables that the playbook itself hands to its roles: nobody else sets those.
     pub(crate) set_by_caller: BTreeSet<String>,
@@ -45,6 +47,7 @@ impl Draft {
             playbook,
             reads: BTreeMap::new(),
             unreadable: None,
+            own_plugins: false,
             variables: BTreeMap::new(),
             set_by_caller: BTreeSet::new(),
             tags: BTreeSet::new(),
@@ -219,9 +222,12 @@ impl Reader<'_, '_> {
             .chain(plugins.iter().flat_map(|name| [(*name).to_owned(), files::join(&beside, name)]))
         {
             if self.files.entry(&name).is_some() {
+                draft.own_plugins |= !name.ends_with("requirements.yml");
                 draft.pin(self.files, &name);
             }
         }
+        let roles = draft.all_roles.iter().flat_map(|role| plugins.iter().map(move |name| files::join(role, name)));
+        draft.own_plugins |= roles.into_iter().any(|folder| self.files.entry(&folder).is_some());
         if draft.unresolved {
             let top: Vec<String> = self.files.names_in("");
             top.iter().for_each(|name| draft.pin(self.files, name));
@@ -255,6 +261,8 @@ impl Reader<'_, '_> {
                 description = format!("{description}\n{more}");
             }
         }
+        let looks_up =
+            draft.variables.values().any(|variable| variable.default.as_ref().is_some_and(lookups::any_within));
         Entry {
             playbook,
             aliases: Vec::new(),
@@ -267,6 +275,8 @@ impl Reader<'_, '_> {
             reads: draft.reads,
             ports,
             secrets,
+            own_plugins: draft.own_plugins,
+            looks_up,
             unreadable: draft.unreadable,
         }
     }

@@ -101,7 +101,7 @@ impl Reader<'_, '_> {
             if let Some(name) = name {
                 let vars = role.get("vars").map(|vars| vars.pairs()).unwrap_or_default();
                 draft.set_by_caller.extend(vars.iter().map(|(name, _)| name.clone()));
-                self.read_role(&name, "main", from, false, draft, out);
+                self.read_role(&name, "main", &from.with(role), false, draft, out);
             }
         }
     }

@@ -8,7 +8,7 @@ use chiffon_schemas::{Json, RepoPath};
 
 use super::playbook::Draft;
 use super::yaml::Yaml;
-use super::{Reader, modules};
+use super::{Reader, lookups, modules};
 use crate::files;
 
 /// Includes deeper than this, or more tasks than [`MAX_TASKS`], are refused: a repository could otherwise include itself.
@@ -159,6 +159,7 @@ impl Reader<'_, '_> {
             at: Source { path: at, line: item.line },
             becomes: from.becomes,
             escapes_check: from.escapes_check,
+            looks_up: looks_up(item) || lookups::any_in(&text),
             no_log: from.no_log,
             delegate,
             opaque,
@@ -195,8 +196,8 @@ impl Reader<'_, '_> {
         draft.set_by_caller.extend(vars.iter().flat_map(|vars| vars.pairs()).map(|(name, _)| name.clone()));
         match self.yaml_or(&path) {
             Ok(list) => {
-                let inner =
-                    Inherited { folder: files::parent(&path).to_owned(), depth: from.depth + 1, ..from.clone() };
+                let from = applied(item, from);
+                let inner = Inherited { folder: files::parent(&path).to_owned(), depth: from.depth + 1, ..from };
                 self.read_tasks(&list, &path, &inner, draft, out);
             }
             Err(why) => draft.refuse(why),
@@ -226,7 +227,8 @@ impl Reader<'_, '_> {
             item.get("vars").iter().flat_map(|vars| vars.pairs()).map(|(name, _)| (name.clone(), ())).collect();
         let direct = from.role.is_none();
         draft.set_by_caller.extend(vars.into_keys());
-        self.read_role(&name, &tasks_from, &Inherited { depth: from.depth + 1, ..from.clone() }, direct, draft, out);
+        let from = applied(item, from);
+        self.read_role(&name, &tasks_from, &Inherited { depth: from.depth + 1, ..from }, direct, draft, out);
     }
 
     /// Pins files of the repository that arguments name below some template: `{{ repo_root }}/compose/x.yml`.
@@ -244,6 +246,13 @@ impl Reader<'_, '_> {
             _ => {}
         }
     }
+}
+
+/// What an include hands on, with what its `apply` says of every task in it.
+fn applied(item: &Yaml, from: &Inherited) -> Inherited {
+    let arguments = item.pairs().iter().map(|(_, value)| value).chain(item.get("args"));
+    let apply = arguments.filter_map(|value| value.get("apply")).next();
+    apply.map_or_else(|| from.clone(), |apply| from.with(apply))
 }
 
 /// A template that only ever names the play's own host.
@@ -271,6 +280,12 @@ pub(crate) fn mentions(text: &str, name: &str) -> bool {
         !text[..at].chars().next_back().is_some_and(is_part)
             && !text[at + name.len()..].chars().next().is_some_and(is_part)
     })
+}
+
+/// Whether a task loops over what a lookup finds that does more than to read.
+fn looks_up(item: &Yaml) -> bool {
+    let loops = item.pairs().iter().filter_map(|(key, _)| key.strip_prefix("with_"));
+    loops.into_iter().any(|lookup| !lookups::only_reads(lookup))
 }
 
 /// The module of a task, its arguments, and whether it is a `local_action`.

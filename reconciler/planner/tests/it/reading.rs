@@ -193,3 +193,67 @@ fn portals_are_found_once_each_with_the_nicest_name() {
         catalogue.portals.iter().map(|p| (p.name.as_str(), p.url.as_str(), p.sources.len())).collect();
     assert_eq!(portals, [("Photo Album", "https://photos.lab.example", 2), ("Wiki", "https://wiki.lab.example", 1)]);
 }
+
+/// What a playbook has of code that runs for real in a check run, by the rules that say so.
+fn rules(playbook: &str, more: &[(&str, &str)]) -> Vec<String> {
+    let catalogue = one(playbook, more);
+    let entry = &catalogue.entries[0];
+    assert_eq!(entry.unreadable, None);
+    let step = chiffon_schemas::Step {
+        id: chiffon_schemas::Name::parse("x").unwrap(),
+        needs: Vec::new(),
+        agent: chiffon_schemas::AgentKind::Infra,
+        playbook: entry.playbook.clone(),
+        tags: Vec::new(),
+        limit: entry.hosts().into_iter().take(1).cloned().collect(),
+        vars: std::collections::BTreeMap::new(),
+        found: std::collections::BTreeMap::new(),
+        timeout_secs: 1,
+    };
+    let risk = chiffon_core::risk::assess(&[(entry, &step)], &catalogue);
+    let in_checks = ["escapes-check-mode", "own-plugins", "unknown-include", "uses-lookups"];
+    risk.rules.into_iter().filter(|rule| in_checks.contains(&rule.as_str())).collect()
+}
+
+/// Each of these ran for real under `--check`, with ansible-core 2.14 and 2.19.
+#[test]
+fn n4_whatever_runs_for_real_in_a_check_is_found() {
+    let task = "- copy: {src: a, dest: b}\n";
+    let play = |tasks: &str| format!("- hosts: all\n  tasks:\n    - {tasks}\n");
+    let escapes = ["escapes-check-mode"];
+    assert_eq!(rules(&play("copy: {src: a, dest: b}"), &[]), [""; 0]);
+    assert_eq!(rules(&play("copy: {src: a, dest: b}\n      check_mode: false"), &[]), escapes);
+    let included = [("playbooks/y.yml", task)];
+    for include in [
+        "include_tasks: {file: y.yml, apply: {check_mode: false}}",
+        "ansible.builtin.include_tasks: y.yml\n      args: {apply: {check_mode: no}}",
+        "import_tasks: y.yml\n      check_mode: '{{ not ansible_check_mode }}'",
+    ] {
+        assert_eq!(rules(&play(include), &included), escapes, "{include}");
+    }
+    let role = [("roles/r/tasks/main.yml", task)];
+    let include = "include_role: {name: r, apply: {check_mode: false}}";
+    assert_eq!(rules(&play(include), &role), escapes);
+    let dependent = [
+        ("roles/r/tasks/main.yml", task),
+        ("roles/s/tasks/main.yml", task),
+        ("roles/s/meta/main.yml", "dependencies: [{role: r, check_mode: false}]\n"),
+    ];
+    assert_eq!(rules("- hosts: all\n  roles: [s]\n", &dependent), escapes);
+    for lookup in [
+        "copy: {content: \"{{ lookup('pipe', 'date') }}\", dest: b}",
+        "copy: {src: a, dest: b}\n      when: query('lines', 'x') is defined",
+        "copy: {src: '{{ item }}', dest: b}\n      with_lines: [date]",
+    ] {
+        assert_eq!(rules(&play(lookup), &[]), ["uses-lookups"], "{lookup}");
+    }
+    assert_eq!(rules(&play("copy: {src: '{{ item }}', dest: b}\n      with_items: [a]"), &[]), [""; 0]);
+    let defaults =
+        [("roles/r/tasks/main.yml", task), ("roles/r/defaults/main.yml", "word: \"{{ lookup('pipe', 'date') }}\"\n")];
+    assert_eq!(rules("- hosts: all\n  roles: [r]\n", &defaults), ["uses-lookups"]);
+    for folder in ["library", "playbooks/action_plugins", "roles/r/filter_plugins"] {
+        let plugin = format!("{folder}/x.py");
+        let files = [("roles/r/tasks/main.yml", task), (plugin.as_str(), "")];
+        assert_eq!(rules("- hosts: all\n  roles: [r]\n", &files), ["own-plugins"], "{folder}");
+    }
+}

@@ -74,6 +74,7 @@ impl Forging {
                 self.tell(name, Some(plan), pull).await
             }
             ForgeJob::Show { number, view, .. } => self.show(number, &view).await,
+            ForgeJob::Elsewhere { number, comment, now, .. } => self.point(number, comment, now).await,
             ForgeJob::Write { command, write } => {
                 let outcome = self.write(&write).await?;
                 self.say(ForgeNews::Written { command, outcome });
@@ -333,19 +334,10 @@ impl Forging {
         if view.sticky.is_none() && view.ping.is_none() {
             return Ok(());
         }
-        if self.posted.of(number).ours.is_none() {
-            let found = self.ours(number).await?;
-            self.posted.of(number).ours = Some(found);
+        if let Some(ping) = &view.ping {
+            self.write_once(number, &ping.mark, &ping.body).await?;
         }
-        if let Some(ping) = &view.ping
-            && !self.posted.of(number).ours.get_or_insert_default().marks.contains(&ping.mark)
-        {
-            // Where the answer is lost, what is there is looked at again.
-            let ours = self.posted.of(number).ours.take();
-            self.forge.comment(number, &ping.body).await?;
-            self.posted.of(number).ours = ours;
-            self.posted.of(number).ours.get_or_insert_default().marks.insert(ping.mark.clone());
-        }
+        self.look_for_ours(number).await?;
         let Some(text) = &view.sticky else { return Ok(()) };
         let known = self.posted.of(number).ours.get_or_insert_default().sticky.clone();
         let id = match known {
@@ -356,6 +348,39 @@ impl Forging {
         };
         self.posted.of(number).ours.get_or_insert_default().sticky = Some((id, text.clone()));
         Ok(())
+    }
+
+    /// Finds the comments of ours, where that was not done yet.
+    async fn look_for_ours(&mut self, number: u64) -> Result<(), NotDone> {
+        if self.posted.of(number).ours.is_none() {
+            let found = self.ours(number).await?;
+            self.posted.of(number).ours = Some(found);
+        }
+        Ok(())
+    }
+
+    /// Writes a comment that begins with a mark, unless one of ours does already.
+    async fn write_once(&mut self, number: u64, mark: &str, body: &str) -> Result<(), NotDone> {
+        self.look_for_ours(number).await?;
+        if self.posted.of(number).ours.get_or_insert_default().marks.contains(mark) {
+            return Ok(());
+        }
+        // Where the answer is lost, what is there is looked at again.
+        let ours = self.posted.of(number).ours.take();
+        self.forge.comment(number, body).await?;
+        self.posted.of(number).ours = ours;
+        self.posted.of(number).ours.get_or_insert_default().marks.insert(mark.to_owned());
+        Ok(())
+    }
+
+    /// Says beneath a comment, and once in words, that nothing is heard there any more.
+    async fn point(&mut self, number: u64, comment: u64, now: u64) -> Result<(), NotDone> {
+        if self.posted.of(number).reacted(comment, Reaction::Confused) {
+            self.forge.react(comment, Reaction::Confused).await?;
+        }
+        let mark = format!("<!-- chiffon:elsewhere {now} -->");
+        let body = format!("{mark}\nThis request goes on in #{now}: nothing is done here any more, so say it there.\n");
+        self.write_once(number, &mark, &body).await
     }
 
     /// The comments of ours that a pull request has, by their first lines.

@@ -252,11 +252,16 @@ async fn infra_seen(tx: Tx<'_>, repository: RepositoryId, commit: &Oid) -> Resul
         .bind(repository.0)
         .execute(&mut *tx)
         .await?;
-    // What nothing fitted may fit now: blocked requests are looked at again, and only they.
-    sqlx::query("UPDATE requests SET version = version + 1 WHERE repository_id = ? AND unplanned IS NOT NULL AND file = 'valid'")
-        .bind(repository.0)
-        .execute(&mut *tx)
-        .await?;
+    // What nothing fitted may fit now, and what failed may be mended: those requests are looked at again, and only they.
+    sqlx::query(
+        "UPDATE requests SET version = version + 1 WHERE repository_id = ? AND file = 'valid'
+           AND (unplanned IS NOT NULL
+                OR COALESCE((SELECT state FROM runs WHERE runs.repository_id = requests.repository_id
+                             AND runs.name = requests.name ORDER BY id DESC LIMIT 1), '') = 'failed')",
+    )
+    .bind(repository.0)
+    .execute(&mut *tx)
+    .await?;
     Ok(())
 }
 
