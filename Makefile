@@ -18,7 +18,7 @@ demo: $(ENVS)/ansible-2.19/.ready ## Follow one sentence from a push to a record
 
 test: $(ENVS)/ansible-2.19/.ready $(ENVS)/ansible-2.14/.ready $(ENVS)/protocol/.ready $(ENVS)/schemathesis/.ready ## Run every test
 	$(CARGO) build --workspace $(TEST_FEATURES)
-	RUST_TEST_THREADS=$(TEST_THREADS) sh tests/tools/services.sh $(CARGO) test --workspace $(TEST_FEATURES)
+	RUST_TEST_THREADS=$(TEST_THREADS) sh tests/tools/services.sh $(CARGO) test --workspace --no-fail-fast $(TEST_FEATURES)
 
 check: fmt lint ## Formatting, lints and generated files
 

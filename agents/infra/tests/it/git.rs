@@ -313,6 +313,11 @@ async fn n4_no_plan_but_a_check_is_exempt() {
     world.refused("is neither `main` nor an ancestor of it").await;
     // Nor does an order pass for a check whose plan is none.
     world.order.key.mode = Mode::Check;
+    world.refused("runs only where somebody merged it").await;
+    // And where somebody did, the plan's own mode counts.
+    let merged = world.plan.clone();
+    world.approve(&merged);
+    world.order.key.mode = Mode::Check;
     world.refused("the order's mode is not the plan's").await;
 }
 
