@@ -375,8 +375,8 @@ pub struct PolicySpec {
     /// write access is enough, but never the account of Chiffon itself.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub approval: Vec<ApprovalSpec>,
-    /// Lets plans in mode `check` begin without anybody's approval, but for those with tasks that escape check mode. An agent
-    /// on another machine has to allow it as well.
+    /// Lets plans in mode `check` begin without anybody's approval, but for those of which something may run for real and
+    /// those that a person edited. An agent on another machine has to allow it as well.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub exempt_check_runs: bool,
     /// Takes only merges that are signed by a key of this file, in the form of git's `gpg.ssh.allowedSignersFile`;

@@ -76,10 +76,12 @@ pub struct Entry {
     pub tags: BTreeSet<String>,
     /// What a plan with this entry depends on.
     pub reads: BTreeMap<RepoPath, Pin>,
-    /// Modules or plugins of the repository's own lie where it finds them.
+    /// The repository has modules, plugins or collections of its own.
     pub own_plugins: bool,
-    /// A default of its variables calls a lookup that does more than to read.
-    pub looks_up: bool,
+    /// Something that it depends on says `check_mode`, and not that it is on.
+    pub escapes_check: bool,
+    /// Something that it depends on calls a lookup that does more than to read, or nobody can tell whether it does.
+    pub runs_lookups: bool,
     /// Ports that its variables and compose files publish: `3001/tcp`, sorted.
     pub ports: Vec<String>,
     /// Names of vaulted variables that it uses, sorted.
@@ -132,8 +134,6 @@ pub struct Task {
     pub becomes: bool,
     /// `check_mode: false`: it runs for real in a check run.
     pub escapes_check: bool,
-    /// A template of it calls a lookup that does more than to read: that runs in a check run as well.
-    pub looks_up: bool,
     /// `no_log: true`.
     pub no_log: bool,
     /// Another host that does it.

@@ -367,7 +367,13 @@ fn keep_offer(facts: &RequestFacts, world: &World, freshness: Freshness, draft: 
 /// there would be left behind.
 fn awaits_a_plan(facts: &RequestFacts, world: &World) -> bool {
     let open = facts.pull.as_ref().is_some_and(|pull| pull.number > 0 && pull.state == PullState::Open);
-    world.forge.is_some() && open && matches!(state::state(facts, world), State::Planning(_) | State::Blocked(_))
+    let waits = match state::state(facts, world) {
+        State::Planning(_) => true,
+        // Of an edit that went stale a person begins anew, and what is on the branch is kept for them elsewhere.
+        State::Blocked(reason) => reason != Blocked::EditedPlanStale,
+        _ => false,
+    };
+    world.forge.is_some() && open && waits
 }
 
 fn keep_branch(facts: &RequestFacts, offer: &Offer, (world, freshness): (&World, Freshness), draft: &mut Draft) {

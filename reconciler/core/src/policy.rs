@@ -19,7 +19,7 @@ pub struct Policy {
     pub offer_days: u32,
     /// Seconds of an agent's silence after which its granted attempts are lost.
     pub agent_silence_secs: u32,
-    /// Plans in mode `check` begin without an approval, where nothing in them escapes check mode.
+    /// Plans in mode `check` begin without an approval, where [`chiffon_schemas::Plan::may_be_exempt`] says so.
     pub exempt_check_runs: bool,
     /// Whose merges approve what, on a forge.
     pub approval: crate::ApprovalPolicy,

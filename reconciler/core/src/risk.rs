@@ -32,7 +32,6 @@ const TASK_RULES: &[Rule] = &[
     Rule { name: "changes-packages", level: RiskLevel::Medium, applies: changes_packages },
     Rule { name: "unknown-module", level: RiskLevel::Medium, applies: |task| task.module.contains('.') },
     Rule { name: "escapes-check-mode", level: RiskLevel::Medium, applies: |task| task.escapes_check },
-    Rule { name: "uses-lookups", level: RiskLevel::Low, applies: |task| task.looks_up },
     Rule { name: "becomes-root", level: RiskLevel::Low, applies: |task| task.becomes },
 ];
 
@@ -41,6 +40,7 @@ pub fn rules() -> Vec<(&'static str, RiskLevel)> {
     let whole = [
         ("opens-port", RiskLevel::Medium),
         ("own-plugins", RiskLevel::Low),
+        ("uses-lookups", RiskLevel::Low),
         ("many-hosts", RiskLevel::Medium),
         ("every-host", RiskLevel::High),
     ];
@@ -69,8 +69,12 @@ pub fn assess(steps: &[(&Entry, &Step)], catalogue: &Catalogue) -> Risk {
     if steps.iter().any(|(entry, _)| entry.own_plugins) {
         names.insert("own-plugins");
     }
-    if steps.iter().any(|(entry, _)| entry.looks_up) {
+    if steps.iter().any(|(entry, _)| entry.runs_lookups) {
         names.insert("uses-lookups");
+    }
+    if steps.iter().any(|(entry, _)| entry.escapes_check) {
+        names.insert("escapes-check-mode");
+        level = level.max(RiskLevel::Medium);
     }
     let hosts: BTreeSet<_> = steps.iter().flat_map(|(_, step)| &step.limit).collect();
     if hosts.len() > MANY_HOSTS {

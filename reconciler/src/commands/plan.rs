@@ -57,5 +57,7 @@ fn rendered(desk: &Desk, offer: &chiffon_core::facts::Offer) -> Result<Option<St
     let request = &offer.plan.metadata.request;
     let bytes = desk.requests.read_blob(&request.oid, chiffon_schemas::yaml::Limits::REQUEST.max_bytes as u64)?;
     let read = chiffon_schemas::read_request(request.path.as_str(), &bytes).ok();
-    Ok(read.map(|request| chiffon_planner::render_markdown(&offer.plan, None, &request, &offer.plan_oid)))
+    let note = "(It was never shown for approval: policy exempts check runs, and it begins by itself.)\n\n";
+    let text = |request| chiffon_planner::render_markdown(&offer.plan, None, &request, &offer.plan_oid);
+    Ok(read.map(|request| format!("{note}{}", text(request))))
 }

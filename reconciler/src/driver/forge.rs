@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chiffon_core::facts::{ForgeFacts, OfferState, Pull, PullState, RequestFacts, Run};
 use chiffon_core::{Freshness, State};
-use chiffon_forge::NewPull;
+use chiffon_forge::{NewPull, Status};
 use chiffon_requests::RefName;
 use chiffon_schemas::{Name, Oid};
 use chiffon_store::Change;
@@ -56,6 +56,15 @@ pub enum ForgeJob {
         /// How it is to look.
         view: Box<View>,
     },
+    /// Say how a run without a pull request stands.
+    Status {
+        /// The request.
+        name: Name,
+        /// The commit that says it.
+        commit: Oid,
+        /// What it says.
+        status: Status,
+    },
     /// Tell who commented on an earlier pull request of a request where it goes on.
     Elsewhere {
         /// The request.
@@ -94,6 +103,7 @@ impl ForgeJob {
             Self::Branch { name, .. }
             | Self::Propose { name, .. }
             | Self::Show { name, .. }
+            | Self::Status { name, .. }
             | Self::Elsewhere { name, .. }
             | Self::Ask { name, .. } => name.to_string(),
         }
@@ -168,6 +178,8 @@ pub(super) struct ForgeSide {
     troubles: BTreeMap<String, String>,
     /// What came of files that were to be written, by the command that asked for it.
     pub written: BTreeMap<i64, Result<Written, String>>,
+    /// What commits say of runs without a pull request, by request.
+    told: BTreeMap<Name, (Oid, Status)>,
     /// The audit branch there, when it was last found to be ours.
     audit_checked: Option<Oid>,
 }
@@ -181,6 +193,7 @@ impl ForgeSide {
             fetched: false,
             troubles: BTreeMap::new(),
             written: BTreeMap::new(),
+            told: BTreeMap::new(),
             audit_checked: None,
         }
     }
@@ -221,8 +234,10 @@ impl Driver {
             ForgeNews::Fetched => forge.fetched = true,
             ForgeNews::Done(job) => {
                 forge.under_way.remove(&job);
-                if let ForgeJob::Show { name, number, view } = job {
-                    self.shown(&name, number, &view).await?;
+                match job {
+                    ForgeJob::Show { name, number, view } => self.shown(&name, number, &view).await?,
+                    ForgeJob::Status { name, commit, status } => drop(forge.told.insert(name, (commit, status))),
+                    _ => {}
                 }
             }
             ForgeNews::Open(numbers) => self.ask_for_others(&numbers).await?,
@@ -394,12 +409,13 @@ impl Driver {
         state: &State,
         freshness: Freshness,
     ) -> Result<bool, Error> {
-        let (Some(_), Some(pull)) = (&self.forge, &facts.pull) else { return Ok(true) };
-        let Some(offer) = facts.offers.iter().find(|offer| offer.plan_oid == pull.plan) else { return Ok(true) };
-        // Of a plan that ran everything is told; what ran since, by policy, has no pull request. Commands are answered there.
+        let told = self.show_check(facts, state).await?;
+        let (Some(_), Some(pull)) = (&self.forge, &facts.pull) else { return Ok(told) };
+        let Some(offer) = facts.offers.iter().find(|offer| offer.plan_oid == pull.plan) else { return Ok(told) };
+        // Of a plan that ran everything is told; what ran since, by policy, has no pull request.
         let has_run = |run: &Run| offer.state == OfferState::Approved && run.plan_oid != pull.plan;
-        if facts.run.as_ref().is_some_and(has_run) && pull.answers.is_empty() {
-            return Ok(true);
+        if facts.run.as_ref().is_some_and(has_run) {
+            return Ok(self.show_view(facts, pull, view::answers(pull)).await? && told);
         }
         let edit = if pull.state == PullState::Open {
             let held_back = view::held_back(facts, offer, state, freshness);
@@ -408,6 +424,10 @@ impl Driver {
             None
         };
         let view = view::view(facts, pull, offer, (state, freshness), &self.config.policy.approval, edit);
+        Ok(self.show_view(facts, pull, view).await? && told)
+    }
+
+    async fn show_view(&mut self, facts: &RequestFacts, pull: &Pull, view: View) -> Result<bool, Error> {
         if pull.number == 0 || pull.shown.as_ref() == Some(&view.digest()) {
             return Ok(true);
         }
@@ -415,9 +435,22 @@ impl Driver {
         self.drain_audit().await?;
         let job = ForgeJob::Show { name: facts.name.clone(), number: pull.number, view: Box::new(view) };
         self.push_audit()?;
-        if let Some(forge) = &mut self.forge {
-            forge.ask(job);
+        self.forge_ask(job);
+        Ok(false)
+    }
+
+    /// Has the commit that a run without a pull request was planned at say how that stands; whether it does already.
+    async fn show_check(&mut self, facts: &RequestFacts, state: &State) -> Result<bool, Error> {
+        let Some((commit, status)) = self.forge.as_ref().and_then(|_| view::of_check(facts, state)) else {
+            return Ok(true);
+        };
+        let wanted = (commit.clone(), status.clone());
+        if self.forge.as_ref().is_some_and(|forge| forge.told.get(&facts.name) == Some(&wanted)) {
+            return Ok(true);
         }
+        self.drain_audit().await?;
+        self.push_audit()?;
+        self.forge_ask(ForgeJob::Status { name: facts.name.clone(), commit, status });
         Ok(false)
     }
 

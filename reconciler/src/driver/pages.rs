@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use chiffon_core::facts::{Blocked, Offer, Pull, PullState, RefusalReason, RequestFacts, RequestFile, World};
+use chiffon_core::facts::{Blocked, Offer, Pull, PullState, RefusalReason, RequestFacts, RequestFile, Run, World};
 use chiffon_core::{State, Waiting};
 use chiffon_schemas::{ApprovalRecord, Established, Failure, Mode};
 
@@ -148,9 +148,8 @@ pub fn next(state: &State, facts: &RequestFacts) -> String {
             let noun = if count == 1 { "question" } else { "questions" };
             format!("answer {count} {noun}: chiffon answer {name}")
         }
-        State::Blocked(Blocked::EditedPlanStale | Blocked::Edit { .. }) => {
-            format!("edit the plan again, or: chiffon plan {name} --again")
-        }
+        State::Blocked(Blocked::Edit { .. }) => format!("edit the plan again, or: chiffon plan {name} --again"),
+        State::Blocked(Blocked::EditedPlanStale) => format!("change {}, or: chiffon plan {name} --again", facts.path),
         State::Blocked(_) => format!("change {}", facts.path),
         State::Proposed => to_approve(facts),
         State::Rejected => format!("change the request, or: chiffon plan {name} --again"),
@@ -170,6 +169,9 @@ pub fn next(state: &State, facts: &RequestFacts) -> String {
         State::Succeeded => String::new(),
         State::Failed if follow_up(state, facts).is_some() => {
             format!("{}; or, while the failed plan holds: chiffon retry {name}", to_approve(facts))
+        }
+        State::Failed | State::Cancelled if facts.run.as_ref().is_some_and(Run::by_policy) => {
+            format!("chiffon retry {name}; where policy does not exempt it any more: chiffon plan {name} --again")
         }
         State::Failed => format!("chiffon log {name}, then: chiffon retry {name}"),
         State::Cancelled => format!("chiffon retry {name}, or change the request"),

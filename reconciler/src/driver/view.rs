@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use chiffon_core::facts::{Blocked, Offer, OfferState, Pull, PullState, RequestFacts, Run};
+use chiffon_core::facts::{Answer, Blocked, Offer, Pull, PullState, RequestFacts, Run};
 use chiffon_core::{ApprovalPolicy, Freshness, State};
 use chiffon_forge::{Edit, Label, Proposal, Reaction, Status, StatusState};
 use chiffon_planner::{inert, inert_line, is_destructive};
@@ -29,8 +29,8 @@ pub const STICKY: &str = "<!-- chiffon:run heard=";
 pub struct View {
     /// Title, body and draft, while it is open.
     pub edit: Option<Edit>,
-    /// Labels of ours.
-    pub labels: BTreeSet<Label>,
+    /// Labels of ours; they stay as they are where there are none here.
+    pub labels: Option<BTreeSet<Label>>,
     /// Statuses, each with the commit that it is of.
     pub statuses: Vec<(Oid, Status)>,
     /// The sticky comment, once there is a run or an answer.
@@ -125,22 +125,52 @@ pub(super) fn view(
     }
     // A squash or a rebase makes another commit of the head, so what comes after is told of the merge.
     if let PullState::Merged { commit: Some(merge), .. } = &pull.state {
-        // Of a plan that ran, and was not the last one to run, the last word is there already.
-        let told = run.is_none() && offer.state == OfferState::Approved;
-        let after = if told { Vec::new() } else { after(facts, pull, run, state) };
-        statuses.extend(after.into_iter().map(|status| (merge.clone(), status)));
+        statuses.extend(after(facts, pull, run, state).into_iter().map(|status| (merge.clone(), status)));
     }
-    let reaction = |done| if done { Reaction::ThumbsUp } else { Reaction::Confused };
     View {
         edit,
-        labels: labels(offer, state),
+        labels: Some(labels(offer, state)),
         statuses,
         // What follows a failure says so.
         sticky: (run.is_some() || !pull.answers.is_empty() || *state == State::Failed)
             .then(|| sticky(facts, pull, run, state)),
         ping: ping(facts, run, state),
-        reactions: pull.answers.iter().map(|answer| (answer.comment, reaction(answer.done))).collect(),
+        reactions: reactions(pull),
     }
+}
+
+fn reactions(pull: &Pull) -> Vec<(u64, Reaction)> {
+    let reaction = |done| if done { Reaction::ThumbsUp } else { Reaction::Confused };
+    pull.answers.iter().map(|answer| (answer.comment, reaction(answer.done))).collect()
+}
+
+/// How the pull request of a plan that ran looks once another plan ran without one: as it is, with answers to what is asked
+/// there since.
+pub(super) fn answers(pull: &Pull) -> View {
+    let ping = pull.answers.last().map(|last| {
+        let mark = format!("<!-- chiffon:answers {} -->", last.comment);
+        let line = |answer: &Answer| format!("- {}: {}\n", inert(&answer.to, 60), inert(&answer.text, MAX_TEXT));
+        let lines: String = pull.answers.iter().map(line).collect();
+        Ping { body: format!("{mark}\n**Answers**\n\n{lines}"), mark }
+    });
+    View { edit: None, labels: None, statuses: Vec::new(), sticky: None, ping, reactions: reactions(pull) }
+}
+
+/// How a run without a pull request stands: a status of the commit of `main` that it was planned at.
+pub(super) fn of_check(facts: &RequestFacts, state: &State) -> Option<(Oid, Status)> {
+    let run = facts.run.as_ref().filter(|run| run.by_policy())?;
+    let offer = facts.offers.iter().find(|offer| offer.plan_oid == run.plan_oid)?;
+    let why = pages::why(state, facts);
+    let words = if why.is_empty() { state.word().to_owned() } else { format!("{}: {why}", state.word()) };
+    let of = match state {
+        State::Succeeded => StatusState::Success,
+        State::Failed => StatusState::Failure,
+        State::Cancelled | State::Lost => StatusState::Error,
+        State::Queued | State::Paused(_) | State::Running => StatusState::Pending,
+        // The request has gone on, and its check was told of.
+        _ => return None,
+    };
+    Some((offer.main.clone()?, status(&format!("check/{}", facts.name), of, &words)))
 }
 
 fn level(plan: &Plan) -> &'static str {
@@ -345,7 +375,9 @@ fn ping(facts: &RequestFacts, run: Option<&Run>, state: &State) -> Option<Ping> 
         State::Failed => {
             let can_undo = run.is_some_and(|run| matches!(run.plan.spec.undo, Undo::Playbook { .. }));
             let or_undo = if can_undo { ", or `/chiffon undo`" } else { "" };
-            format!("Comment `/chiffon retry` to do the unfinished hosts again{or_undo}.")
+            format!(
+                "Comment `/chiffon retry` to do the unfinished hosts again, while what the plan reads is as it was{or_undo}."
+            )
         }
         State::Lost => format!("Look at the host first; then `chiffon resolve {}` says how it ended.", facts.name),
         State::Blocked(_) => format!("Answer in `{}` under `spec.answers`, on `main`.", facts.path),

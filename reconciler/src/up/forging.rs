@@ -204,6 +204,7 @@ impl Forging {
             | ForgeJob::Branch { .. }
             | ForgeJob::Propose { .. }
             | ForgeJob::Elsewhere { .. }
+            | ForgeJob::Status { .. }
             | ForgeJob::Write { .. } => now,
         };
         for useless in self.queue.push(job, due) {

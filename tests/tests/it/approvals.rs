@@ -31,6 +31,8 @@ impl Place {
     /// Has it plan a request, and waits until a person can see the plan.
     fn offered(&mut self, name: &str, text: &str) {
         self.bed.push_request(name, text);
+        // Its hook may be gone.
+        self.bed.wake();
         self.comes_to(name, "proposed");
         self.seen(name);
     }

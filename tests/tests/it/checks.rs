@@ -4,7 +4,6 @@
 use chiffon_tests::forge::{Dialect, Host as _, Role, TestForge};
 use chiffon_tests::{Background, Bed, Merge};
 
-use crate::forge_after::say;
 use crate::forge_story::{merge_of, number_of};
 
 const EXEMPT: &str = "  policy: {exempt_check_runs: true}\n";
@@ -25,7 +24,9 @@ fn bed() -> Bed {
         stamp.display()
     );
     bed.infra.write("playbooks/stamp-deployment.yml", &play("stamp", &escapes));
-    bed.infra.commit("a page and a stamp");
+    bed.infra
+        .write("playbooks/broken-deployment.yml", &play("broken one", "    - fail: {msg: as the test wants it}\n"));
+    bed.infra.commit("a page, a stamp, and one that fails");
     bed
 }
 
@@ -186,8 +187,23 @@ fn a_pull_request_beneath_a_check_keeps_its_end_and_is_listened_to() {
     bed.wait_until("the check is done", || bed.status("page")["run"]["approval"]["established"] == "policy");
     bed.wait_until("the check is done", || bed.state("page") == "succeeded");
     assert_eq!(forge.status(&merge, "chiffon/apply"), "success");
-    let reaction = say(&forge, &bed, number, "ann", "/chiffon undo", "was a check, which leaves nothing to undo");
-    assert_eq!(reaction, "confused");
+    let main = bed.bare_git(&["rev-parse", "main"]);
+    bed.wait_until("the commit says so", || forge.status(main.trim(), "chiffon/check/page") == "success");
+    let before = forge.shown(number);
+    let id = forge.state().comment("ann", number, "/chiffon undo").unwrap().id;
+    let said = || forge.shown(number).comments.iter().any(|(_, body)| body.contains("leaves nothing to undo"));
+    bed.wait_until("it is answered", said);
+    assert!(forge.reactions(id).iter().any(|(_, content)| content == "confused"));
     assert_eq!(forge.status(&merge, "chiffon/apply"), "success");
+    let after = forge.shown(number);
+    assert_eq!((after.labels, &after.comments[0]), (before.labels, &before.comments[0]), "what it says is as it was");
+    // Failures first: one without a pull request is seen where the request is.
+    bed.git(&["pull", "--quiet", "--rebase"]);
+    push_check(&bed, "broken", "Deploy the broken one");
+    bed.wait_until("it is said that it failed", || {
+        let main = bed.bare_git(&["rev-parse", "main"]);
+        forge.status(main.trim(), "chiffon/check/broken") == "failure"
+    });
+    assert_eq!(forge.pulls(), 1);
     end(up);
 }

@@ -16,7 +16,7 @@ fn sticky_of(forge: &TestForge, number: u64) -> String {
 }
 
 /// Somebody comments, and the answer is waited for; the reaction beneath the comment.
-pub(crate) fn say(forge: &TestForge, bed: &Bed, number: u64, who: &str, body: &str, answer: &str) -> String {
+fn say(forge: &TestForge, bed: &Bed, number: u64, who: &str, body: &str, answer: &str) -> String {
     let id = forge.state().comment(who, number, body).unwrap().id;
     bed.wait_until(&format!("{answer} in {body}"), || sticky_of(forge, number).contains(answer));
     let reaction = || {

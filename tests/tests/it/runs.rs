@@ -214,7 +214,10 @@ fn another_plan_beside_a_failure_is_named_and_the_failure_stays() {
     bed.up_once().ends(3);
     let mut up = bed.up();
     bed.chiffon(&["plan", "faulty", "--again"]).ends(0);
-    bed.wait_until("the second plan", || bed.status("faulty")["plan"]["revision"] == 2);
+    bed.wait_until("the second plan is shown", || {
+        let plan = bed.status("faulty")["plan"].clone();
+        plan["revision"] == 2 && plan["shown"] == true
+    });
     let status = bed.status("faulty");
     assert_eq!(status["state"], "failed", "{status}");
     assert!(status["reason"].as_str().unwrap().contains("plan 2 is offered"), "{status}");

@@ -3,9 +3,9 @@
 //! No Ansible program meets what is read here, and nothing is run: templates stay text, plugins and programs are
 //! refused. What can't be read is a finding and costs only the entries that need it.
 
+mod in_checks;
 mod ini;
 mod inventory;
-mod lookups;
 mod modules;
 mod pattern;
 mod playbook;
@@ -39,6 +39,8 @@ pub fn read(files: &Files<'_>, infra: InfraRef) -> Catalogue {
         variables: secrets::Known::default(),
         role_words: BTreeMap::new(),
         documents: BTreeMap::new(),
+        in_checks: BTreeMap::new(),
+        own_code: files.paths().any(|(path, _)| in_checks::is_code(path)),
         findings: Vec::new(),
     };
     reader.read_inventory(&infra.inventory);
@@ -63,6 +65,10 @@ pub(crate) struct Reader<'f, 'b> {
     variables: secrets::Known,
     role_words: BTreeMap<String, Rc<std::collections::BTreeSet<String>>>,
     documents: BTreeMap<String, Result<Rc<Yaml>, String>>,
+    /// What was looked through for what runs in checks.
+    in_checks: BTreeMap<String, in_checks::Found>,
+    /// The repository has code that Ansible would load into itself.
+    own_code: bool,
     findings: Vec<Finding>,
 }
 

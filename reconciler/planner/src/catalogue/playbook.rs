@@ -8,7 +8,7 @@ use chiffon_schemas::{Pin, RepoPath};
 
 use super::tasks::{Inherited, MAX_DEPTH};
 use super::yaml::Yaml;
-use super::{Reader, lookups, pattern, variables};
+use super::{Reader, in_checks, pattern, variables};
 use crate::files::{self, Files};
 use crate::words;
 
@@ -17,8 +17,6 @@ pub(crate) struct Draft {
     pub(crate) playbook: RepoPath,
     pub(crate) reads: BTreeMap<RepoPath, Pin>,
     pub(crate) unreadable: Option<String>,
-    /// Modules or plugins of the repository's own lie where it finds them.
-    pub(crate) own_plugins: bool,
     pub(crate) variables: BTreeMap<String, Variable>,
     /// Variables that the playbook itself hands to its roles: nobody else sets those.
     pub(crate) set_by_caller: BTreeSet<String>,
@@ -47,7 +45,6 @@ impl Draft {
             playbook,
             reads: BTreeMap::new(),
             unreadable: None,
-            own_plugins: false,
             variables: BTreeMap::new(),
             set_by_caller: BTreeSet::new(),
             tags: BTreeSet::new(),
@@ -222,12 +219,9 @@ impl Reader<'_, '_> {
             .chain(plugins.iter().flat_map(|name| [(*name).to_owned(), files::join(&beside, name)]))
         {
             if self.files.entry(&name).is_some() {
-                draft.own_plugins |= !name.ends_with("requirements.yml");
                 draft.pin(self.files, &name);
             }
         }
-        let roles = draft.all_roles.iter().flat_map(|role| plugins.iter().map(move |name| files::join(role, name)));
-        draft.own_plugins |= roles.into_iter().any(|folder| self.files.entry(&folder).is_some());
         if draft.unresolved {
             let top: Vec<String> = self.files.names_in("");
             top.iter().for_each(|name| draft.pin(self.files, name));
@@ -261,8 +255,7 @@ impl Reader<'_, '_> {
                 description = format!("{description}\n{more}");
             }
         }
-        let looks_up =
-            draft.variables.values().any(|variable| variable.default.as_ref().is_some_and(lookups::any_within));
+        let found = in_checks::find(self.files, &draft.reads, &mut self.in_checks);
         Entry {
             playbook,
             aliases: Vec::new(),
@@ -275,8 +268,9 @@ impl Reader<'_, '_> {
             reads: draft.reads,
             ports,
             secrets,
-            own_plugins: draft.own_plugins,
-            looks_up,
+            own_plugins: self.own_code,
+            runs_lookups: found.looks_up || draft.unresolved,
+            escapes_check: found.escapes,
             unreadable: draft.unreadable,
         }
     }

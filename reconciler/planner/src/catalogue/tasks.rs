@@ -8,7 +8,7 @@ use chiffon_schemas::{Json, RepoPath};
 
 use super::playbook::Draft;
 use super::yaml::Yaml;
-use super::{Reader, lookups, modules};
+use super::{Reader, modules};
 use crate::files;
 
 /// Includes deeper than this, or more tasks than [`MAX_TASKS`], are refused: a repository could otherwise include itself.
@@ -159,7 +159,6 @@ impl Reader<'_, '_> {
             at: Source { path: at, line: item.line },
             becomes: from.becomes,
             escapes_check: from.escapes_check,
-            looks_up: looks_up(item) || lookups::any_in(&text),
             no_log: from.no_log,
             delegate,
             opaque,
@@ -280,12 +279,6 @@ pub(crate) fn mentions(text: &str, name: &str) -> bool {
         !text[..at].chars().next_back().is_some_and(is_part)
             && !text[at + name.len()..].chars().next().is_some_and(is_part)
     })
-}
-
-/// Whether a task loops over what a lookup finds that does more than to read.
-fn looks_up(item: &Yaml) -> bool {
-    let loops = item.pairs().iter().filter_map(|(key, _)| key.strip_prefix("with_"));
-    loops.into_iter().any(|lookup| !lookups::only_reads(lookup))
 }
 
 /// The module of a task, its arguments, and whether it is a `local_action`.

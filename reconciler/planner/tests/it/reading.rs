@@ -248,10 +248,26 @@ fn n4_whatever_runs_for_real_in_a_check_is_found() {
         assert_eq!(rules(&play(lookup), &[]), ["uses-lookups"], "{lookup}");
     }
     assert_eq!(rules(&play("copy: {src: '{{ item }}', dest: b}\n      with_items: [a]"), &[]), [""; 0]);
+    for lookup in ["with_pipe: [date]", "loop: \"{{ query('pipe', 'date') }}\"", "vars: {a: \"{{ q('lines', 'x') }}\"}"]
+    {
+        let include = play(&format!("include_tasks: y.yml\n      {lookup}"));
+        assert_eq!(rules(&include, &included), ["uses-lookups"], "{lookup}");
+    }
+    let pipe = "{{-lookup('pipe', 'date') }}";
+    let parameter = format!("- hosts: all\n  roles: [{{role: r, word: \"{pipe}\"}}]\n");
+    assert_eq!(rules(&parameter, &role), ["uses-lookups"]);
+    let become_with = format!("- hosts: all\n  vars: {{ansible_become_password: \"{pipe}\"}}\n  roles: [r]\n");
+    assert_eq!(rules(&become_with, &role), ["uses-lookups"]);
+    for at in ["roles/r/vars/main.yml", "roles/r/templates/x.j2", "playbooks/group_vars/all.yml"] {
+        let files = [("roles/r/tasks/main.yml", task), (at, pipe)];
+        assert_eq!(rules("- hosts: all\n  roles: [r]\n", &files), ["uses-lookups"], "{at}");
+    }
     let defaults =
         [("roles/r/tasks/main.yml", task), ("roles/r/defaults/main.yml", "word: \"{{ lookup('pipe', 'date') }}\"\n")];
     assert_eq!(rules("- hosts: all\n  roles: [r]\n", &defaults), ["uses-lookups"]);
-    for folder in ["library", "playbooks/action_plugins", "roles/r/filter_plugins"] {
+    for folder in
+        ["library", "playbooks/action_plugins", "roles/r/filter_plugins", "collections/ansible_collections/a/b"]
+    {
         let plugin = format!("{folder}/x.py");
         let files = [("roles/r/tasks/main.yml", task), (plugin.as_str(), "")];
         assert_eq!(rules("- hosts: all\n  roles: [r]\n", &files), ["own-plugins"], "{folder}");

@@ -71,6 +71,7 @@ fn replaces(one: &ForgeJob, other: &ForgeJob) -> bool {
         (ForgeJob::Audit { .. }, ForgeJob::Audit { .. }) => true,
         (ForgeJob::Show { number, .. }, ForgeJob::Show { number: other, .. }) => number == other,
         (ForgeJob::Branch { name, .. }, ForgeJob::Branch { name: other, .. })
+        | (ForgeJob::Status { name, .. }, ForgeJob::Status { name: other, .. })
         | (ForgeJob::Propose { name, .. }, ForgeJob::Propose { name: other, .. }) => name == other,
         _ => false,
     }

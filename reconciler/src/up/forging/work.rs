@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chiffon_core::Person;
 use chiffon_core::facts::{Pull, PullState};
-use chiffon_forge::{Edit, NewPull, Permission, Reaction, ReviewVerdict};
+use chiffon_forge::{Edit, NewPull, Permission, Reaction, ReviewVerdict, Trouble};
 use chiffon_requests::{RefName, Upstream};
 use chiffon_schemas::{Name, Oid, Timestamp};
 
@@ -53,8 +53,14 @@ impl Forging {
                     Some(_) => None,
                     None => self.opened_before(&name, &new).await?,
                 };
-                let pull = match (number, before) {
-                    (Some(number), _) => self.forge.edit(number, &new.edit).await?,
+                let edited = match number {
+                    Some(number) => Some(self.forge.edit(number, &new.edit).await?),
+                    None => None,
+                };
+                // One that was closed meanwhile never showed this plan: nobody rejected it by that.
+                let edited = edited.filter(|pull| pull.state != chiffon_forge::PullState::Closed);
+                let pull = match (edited, before) {
+                    (Some(pull), _) => pull,
                     (None, Some(pull)) if pull.state == chiffon_forge::PullState::Open => {
                         self.forge.edit(pull.number, &new.edit).await?
                     }
@@ -74,7 +80,17 @@ impl Forging {
                 self.tell(name, Some(plan), pull).await
             }
             ForgeJob::Show { number, view, .. } => self.show(number, &view).await,
-            ForgeJob::Elsewhere { number, comment, now, .. } => self.point(number, comment, now).await,
+            ForgeJob::Status { commit, status, .. } => {
+                if !self.forge.statuses(&commit).await?.contains(&status) {
+                    self.forge.set_status(&commit, &status).await?;
+                }
+                Ok(())
+            }
+            ForgeJob::Elsewhere { number, comment, now, .. } => match self.point(number, comment, now).await {
+                // The comment is gone, or nobody may write there any more.
+                Err(NotDone::Forge(Trouble::NotFound { .. } | Trouble::Forbidden { .. })) => Ok(()),
+                done => done,
+            },
             ForgeJob::Write { command, write } => {
                 let outcome = self.write(&write).await?;
                 self.say(ForgeNews::Written { command, outcome });
@@ -296,9 +312,11 @@ impl Forging {
             self.forge.edit(number, edit).await?;
             self.posted.of(number).edit = Some(edit.clone());
         }
-        if self.posted.of(number).labels.as_ref() != Some(&view.labels) {
-            self.forge.set_labels(number, &view.labels).await?;
-            self.posted.of(number).labels = Some(view.labels.clone());
+        if let Some(labels) = &view.labels
+            && self.posted.of(number).labels.as_ref() != Some(labels)
+        {
+            self.forge.set_labels(number, labels).await?;
+            self.posted.of(number).labels = Some(labels.clone());
         }
         for (commit, status) in &view.statuses {
             self.set_status(number, commit, status).await?;
