@@ -181,7 +181,9 @@ fn a_pull_request_beneath_a_check_keeps_its_end_and_is_listened_to() {
     forge.merge("ann", number);
     up.wait_for("page: succeeded");
     let merge = merge_of(&forge, number);
-    bed.wait_until("it is said", || forge.status(&merge, "chiffon/apply") == "success");
+    let comment = || forge.shown(number).comments.first().map_or_else(String::new, |(_, body)| body.clone());
+    bed.wait_until("its end is told", || comment().contains("**succeeded** · 1 of 1 steps done"));
+    assert_eq!(forge.status(&merge, "chiffon/apply"), "success");
     bed.git(&["pull", "--quiet", "--rebase"]);
     push_check(&bed, "page", "Deploy the page");
     bed.wait_until("the check is done", || bed.status("page")["run"]["approval"]["established"] == "policy");
@@ -193,7 +195,8 @@ fn a_pull_request_beneath_a_check_keeps_its_end_and_is_listened_to() {
     let id = forge.state().comment("ann", number, "/chiffon undo").unwrap().id;
     let said = || forge.shown(number).comments.iter().any(|(_, body)| body.contains("leaves nothing to undo"));
     bed.wait_until("it is answered", said);
-    assert!(forge.reactions(id).iter().any(|(_, content)| content == "confused"));
+    let is_confused = || forge.reactions(id).iter().any(|(_, content)| content == "confused");
+    bed.wait_until("a reaction stands beneath it", is_confused);
     assert_eq!(forge.status(&merge, "chiffon/apply"), "success");
     let after = forge.shown(number);
     assert_eq!((after.labels, &after.comments[0]), (before.labels, &before.comments[0]), "what it says is as it was");

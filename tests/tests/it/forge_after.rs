@@ -169,7 +169,8 @@ fn a_failure_whose_playbook_was_mended_is_followed_up_by_a_pull_request_of_its_o
             comments.iter().filter(|(_, body)| body.contains(&format!("goes on in #{next}"))).count()
         };
         bed.wait_until("it is said where it goes on", || pointed() == 1);
-        assert!(forge.reactions(id).iter().any(|(_, content)| content == "confused"));
+        let is_confused = || forge.reactions(id).iter().any(|(_, content)| content == "confused");
+        bed.wait_until("a reaction stands beneath it", is_confused);
         forge.merge("ann", next);
         up.wait_for("faulty: succeeded");
         let merge = merge_of(&forge, next);
