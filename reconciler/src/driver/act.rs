@@ -184,6 +184,10 @@ impl Driver {
         if !merged && !blocking(|| self.is_on_infra_branch(&offer.plan.spec.infra.commit, world))? {
             return self.close(facts, plan, OfferState::Stale).await;
         }
+        // What it says of the run before is told first: then that is not the last one any more.
+        if !merged && self.is_being_shown(facts) {
+            return Ok(false);
+        }
         let approval = if merged { self.approval_of(facts, offer)? } else { self.approval_by_policy(offer).await? };
         let Some(approval) = approval else { return Ok(false) };
         if merged && let Some(why) = self.unsigned(&approval.commit, offer.at)? {

@@ -439,6 +439,12 @@ impl Driver {
         Ok(false)
     }
 
+    /// Whether a request's pull request is about to look otherwise.
+    pub(super) fn is_being_shown(&self, facts: &RequestFacts) -> bool {
+        let (Some(forge), Some(pull)) = (&self.forge, &facts.pull) else { return false };
+        forge.under_way.iter().any(|job| matches!(job, ForgeJob::Show { number, .. } if *number == pull.number))
+    }
+
     /// Has the commit that a run without a pull request was planned at say how that stands; whether it does already.
     async fn show_check(&mut self, facts: &RequestFacts, state: &State) -> Result<bool, Error> {
         let Some((commit, status)) = self.forge.as_ref().and_then(|_| view::of_check(facts, state)) else {

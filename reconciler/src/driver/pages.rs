@@ -171,7 +171,7 @@ pub fn next(state: &State, facts: &RequestFacts) -> String {
             format!("{}; or, while the failed plan holds: chiffon retry {name}", to_approve(facts))
         }
         State::Failed | State::Cancelled if facts.run.as_ref().is_some_and(Run::by_policy) => {
-            format!("chiffon retry {name}; where policy does not exempt it any more: chiffon plan {name} --again")
+            format!("chiffon log {name}, then: chiffon retry {name}, or: chiffon plan {name} --again")
         }
         State::Failed => format!("chiffon log {name}, then: chiffon retry {name}"),
         State::Cancelled => format!("chiffon retry {name}, or change the request"),
